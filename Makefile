@@ -1,0 +1,64 @@
+# Keelson's targets. "make" alone lists them.
+
+# One build cache for programs, tests and checks: everything is built without
+# cgo (but runc, see images/) and with the same flags.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
+
+OUT ?= _out
+CLUSTER ?= dev
+# Minutes a test run may take; a machine without KVM needs most of them.
+TEST_TIMEOUT ?= 40m
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing (as root or through sudo)
+	@hack/setup.sh build run
+
+.PHONY: image
+image: setup ## Build the OS image and bin/osctl
+	@go run ./images -out $(OUT) all
+	@go build -o bin/osctl ./osctl
+
+.PHONY: up
+up: image ## Build everything, start a one-node cluster, run a sample workload on it
+	@hack/up.sh $(CLUSTER) $(OUT)
+
+.PHONY: down
+down: ## Destroy the cluster that "make up" started
+	@test ! -x bin/osctl || bin/osctl cluster destroy $(CLUSTER)
+
+.PHONY: test
+test: image ## Run all tests, those that boot VMs included
+	go test -timeout 20m $$(go list ./... | grep -v /hack/e2e)
+	KEELSON_ARTIFACTS=$(abspath $(OUT)) go test -count=1 -timeout $(TEST_TIMEOUT) ./hack/e2e
+
+.PHONY: unit
+unit: ## Run the tests that need no VM
+	go test -timeout 20m $$(go list ./... | grep -v /hack/e2e)
+
+.PHONY: soak
+soak: image ## Run the loops that take hours: reboots, power cuts, fuzzing
+	KEELSON_ARTIFACTS=$(abspath $(OUT)) KEELSON_SOAK=1 go test -count=1 -v -timeout 6h ./hack/e2e
+	hack/fuzz.sh
+
+.PHONY: bench
+bench: image ## Measure sizes, boot milestones and idle use; prints a table, writes $(OUT)/bench.json
+	@go run ./hack/bench -artifacts $(abspath $(OUT)) -json $(OUT)/bench.json
+
+.PHONY: generate
+generate: ## Write the generated code and docs anew
+	@hack/setup.sh verify
+	@hack/generate.sh
+
+.PHONY: verify
+verify: ## Check format, vet, staticcheck, generated code and go.mod
+	@hack/setup.sh build verify
+	@hack/verify.sh
+
+.PHONY: clean
+clean: ## Remove what was built; clusters and the Go build cache stay
+	rm -rf $(OUT) bin

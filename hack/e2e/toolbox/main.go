@@ -1,0 +1,99 @@
+// Command toolbox is the one program of the end-to-end tests' own image. It
+// does to a node, from a privileged pod, what no API should offer: kill
+// processes by number, fill the disk, read any file.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+var commands = map[string]func(args []string) error{
+	"wait": wait,
+	"kill": kill,
+	"fill": fill,
+	"cat":  cat,
+	"rm":   remove,
+	"get":  get,
+}
+
+func main() {
+	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: toolbox wait|kill PID|fill FILE|cat FILE|rm FILE|get URL")
+		os.Exit(2)
+	}
+	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, "toolbox:", err)
+		os.Exit(1)
+	}
+}
+
+// wait keeps the pod running until it is told to end.
+func wait([]string) error {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	<-stop
+	return nil
+}
+
+// kill sends SIGKILL, the one signal no process can prepare for.
+func kill(args []string) error {
+	pid, err := strconv.Atoi(strings.Join(args, " "))
+	if err != nil || pid <= 1 {
+		return fmt.Errorf("kill %q: not a process ID above 1", args)
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// fill writes a file until the disk is full, and says how many bytes it took.
+func fill(args []string) error {
+	f, err := os.Create(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Allocating is enough to fill a disk, and far quicker than writing.
+	var size int64
+	for chunk := int64(1 << 30); chunk >= 4096; {
+		if err := syscall.Fallocate(int(f.Fd()), 0, size, chunk); err != nil {
+			chunk /= 2
+			continue
+		}
+		size += chunk
+	}
+	fmt.Println(size)
+	return nil
+}
+
+func cat(args []string) error {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(os.Stdout, f)
+	return err
+}
+
+func remove(args []string) error { return os.Remove(args[0]) }
+
+func get(args []string) error {
+	client := http.Client{Timeout: 10 * time.Second}
+	response, err := client.Get(args[0])
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("get %s: %s", args[0], response.Status)
+	}
+	_, err = io.Copy(os.Stdout, response.Body)
+	return err
+}
