@@ -1,0 +1,34 @@
+package e2e
+
+import "testing"
+
+// TestCluster is one booted node's life, in order: later steps rely on what
+// earlier ones left, and the whole suite on one boot.
+func TestCluster(t *testing.T) {
+	for _, step := range []struct {
+		name string
+		run  func(t *testing.T)
+	}{
+		{"every must-show command answers", testCommandsAnswer},
+		{"processes have no more rights than they need", testLeastPrivilege},
+		{"a second bootstrap is refused", testSecondBootstrap},
+		{"clients that must be refused", testRefusedClients},
+		{"archives that are no images leave nothing", testBadArchives},
+		{"images are imported and removed", testImages},
+		{"a deployment serves its page by Service name", testDeployment},
+		{"names resolve", testNames},
+		{"exec", testExec},
+		{"logs follow", testLogsFollow},
+		{"what Kubernetes rejects is told per object", testRejectedManifests},
+		{"what does not exist is told with what does", testMissing},
+		{"secrets are encrypted at rest", testEncryptionAtRest},
+		{"a real kubectl works", testKubectl},
+		{"a killed service comes back", testKilledServices},
+		{"a full disk keeps the API up", testFullDisk},
+		{"a reboot keeps data and workload", testReboot},
+	} {
+		if !t.Run(step.name, step.run) {
+			t.Fatal("later steps need this one")
+		}
+	}
+}
