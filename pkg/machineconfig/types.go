@@ -1,0 +1,180 @@
+package machineconfig
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/pki"
+)
+
+// APIVersion stands at the head of every document.
+const APIVersion = "keelson/v1"
+
+// Kinds of documents.
+const (
+	KindMachine = "Machine"
+	KindCluster = "Cluster"
+	KindSecrets = "Secrets"
+)
+
+// Types of machines.
+const (
+	ControlPlane = "controlplane"
+	Worker       = "worker"
+)
+
+// BackendVXLAN carries pod traffic between nodes inside UDP.
+const BackendVXLAN = "vxlan"
+
+// Config is everything a node is told: one document of each kind.
+type Config struct {
+	Machine *Machine
+	Cluster *Cluster
+	Secrets *Secrets
+}
+
+// Machine is what holds for one node.
+type Machine struct {
+	// Type is ControlPlane or Worker.
+	Type string `yaml:"type"`
+	// Hostname is a DNS label. Empty: the name that DHCP gives, else one made
+	// from the machine ID.
+	Hostname string  `yaml:"hostname,omitempty"`
+	Network  Network `yaml:"network,omitempty"`
+	Install  Install `yaml:"install,omitempty"`
+	Kernel   Kernel  `yaml:"kernel,omitempty"`
+	Kubelet  Kubelet `yaml:"kubelet,omitempty"`
+}
+
+// Network is how a node reaches the others.
+type Network struct {
+	// Interfaces to set up. Empty: DHCP on every Ethernet link.
+	Interfaces []Interface `yaml:"interfaces,omitempty"`
+	// Nameservers, before those that DHCP gives.
+	Nameservers []netip.Addr `yaml:"nameservers,omitempty"`
+}
+
+// Interface is one network link, found by its name or its hardware address.
+type Interface struct {
+	Name string `yaml:"name,omitempty"`
+	// MAC is the hardware address: "52:54:00:12:34:56".
+	MAC string `yaml:"mac,omitempty"`
+	// DHCP asks for an IPv4 address, instead of or beside Addresses.
+	DHCP bool `yaml:"dhcp,omitempty"`
+	// Addresses with their prefix length: "10.0.0.5/24".
+	Addresses []netip.Prefix `yaml:"addresses,omitempty"`
+	// Gateway of the default route; the zero value means none.
+	Gateway netip.Addr `yaml:"gateway,omitempty"`
+	// MTU in bytes; zero keeps the link's own.
+	MTU int `yaml:"mtu,omitempty"`
+}
+
+// Install is where the node keeps its data.
+type Install struct {
+	// Disk is a block device: "/dev/vda". It is partitioned on the first boot,
+	// and refused when it holds anything that is not Keelson's.
+	Disk string `yaml:"disk"`
+}
+
+// Kernel is what is asked of the kernel beyond what the node needs itself.
+type Kernel struct {
+	// Modules to load, in this order.
+	Modules []string `yaml:"modules,omitempty"`
+	// Sysctls by their dotted names: "vm.max_map_count".
+	Sysctls map[string]string `yaml:"sysctls,omitempty"`
+}
+
+// Kubelet is what is asked of this node's kubelet.
+type Kubelet struct {
+	// ExtraArgs are flags without their dashes, and their values.
+	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
+	// NodeLabels are set when the node registers.
+	NodeLabels map[string]string `yaml:"nodeLabels,omitempty"`
+}
+
+// Cluster is what holds for every node of a cluster.
+type Cluster struct {
+	// Name is a DNS label.
+	Name string `yaml:"name"`
+	// Endpoint is the Kubernetes API's URL for clients outside the cluster.
+	Endpoint          string         `yaml:"endpoint"`
+	ControlPlane      ControlPlanes  `yaml:"controlPlane"`
+	Network           ClusterNetwork `yaml:"network"`
+	Etcd              Etcd           `yaml:"etcd"`
+	APIServer         Component      `yaml:"apiServer,omitempty"`
+	ControllerManager Component      `yaml:"controllerManager,omitempty"`
+	Scheduler         Component      `yaml:"scheduler,omitempty"`
+}
+
+// ControlPlanes says where the control-plane nodes are.
+type ControlPlanes struct {
+	Addresses []netip.Addr `yaml:"addresses"`
+}
+
+// ClusterNetwork is what pods and services live in.
+type ClusterNetwork struct {
+	PodSubnet     netip.Prefix `yaml:"podSubnet"`
+	ServiceSubnet netip.Prefix `yaml:"serviceSubnet"`
+	// DNSDomain ends every service's name.
+	DNSDomain string `yaml:"dnsDomain"`
+	// Backend is BackendVXLAN.
+	Backend string `yaml:"backend"`
+}
+
+// Etcd is how patient etcd's members are with each other.
+type Etcd struct {
+	HeartbeatInterval time.Duration `yaml:"heartbeatInterval"`
+	ElectionTimeout   time.Duration `yaml:"electionTimeout"`
+}
+
+// Component is what is asked of one Kubernetes component.
+type Component struct {
+	// ExtraArgs are flags without their dashes, and their values.
+	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
+}
+
+// Secrets is what proves who belongs to the cluster. A worker holds no keys.
+type Secrets struct {
+	// ClusterID tells clusters of the same name apart; it is no secret.
+	ClusterID string `yaml:"clusterID"`
+	// JoinToken is what a new node proves itself with.
+	JoinToken Secret `yaml:"joinToken"`
+	// OSCA signs the clients and servers of the OS API.
+	OSCA KeyPair `yaml:"osCA"`
+	// KubernetesCA signs Kubernetes' clients and servers.
+	KubernetesCA KeyPair `yaml:"kubernetesCA"`
+	// EtcdCA signs etcd's members and clients.
+	EtcdCA KeyPair `yaml:"etcdCA,omitempty"`
+	// AggregatorCA signs the API server as a client of extension API servers.
+	AggregatorCA KeyPair `yaml:"aggregatorCA,omitempty"`
+	// ServiceAccountKey signs service-account tokens (PEM).
+	ServiceAccountKey Secret `yaml:"serviceAccountKey,omitempty"`
+	// EncryptionKey encrypts Kubernetes' secrets in etcd: 32 bytes in base64.
+	EncryptionKey Secret `yaml:"encryptionKey,omitempty"`
+}
+
+// KeyPair is a CA's certificate and, on control-plane nodes, its key (PEM).
+type KeyPair struct {
+	Cert string `yaml:"cert"`
+	Key  Secret `yaml:"key,omitempty"`
+}
+
+// PKI returns the pair in the form pkg/pki works with.
+func (pair KeyPair) PKI() pki.KeyPair {
+	return pki.KeyPair{Cert: []byte(pair.Cert), Key: []byte(pair.Key)}
+}
+
+// Secret is a text that is never printed: string(secret) reveals it.
+type Secret string
+
+const redacted = "[secret]"
+
+// String hides the secret from fmt.
+func (Secret) String() string { return redacted }
+
+// GoString hides the secret from fmt's %#v.
+func (Secret) GoString() string { return redacted }
+
+// LogValue hides the secret from slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
