@@ -1,0 +1,87 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// NodeModules is what a Kubernetes node needs that no device asks for. The
+// kernel would ask for some through /sbin/modprobe, which the image does not
+// have, so all are loaded before they are needed.
+var NodeModules = []string{
+	// Containers and their network.
+	"overlay", "br_netfilter", "veth", "bridge", "dummy", "vxlan",
+	// Expressions and chain types that kube-proxy, flannel and CNI use.
+	"nf_tables", "nf_conntrack", "nf_nat",
+	"nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_chain_nat", "nft_numgen", "nft_fib_inet", "nft_limit", "nft_log", "nft_hash",
+	"nft_reject_inet", "nft_reject_ipv4", "nft_reject_ipv6",
+	// The node's own disk, and a config handed over by QEMU.
+	"ext4", "qemu_fw_cfg",
+}
+
+// LoadModules runs a plan, independent modules at the same time: checking a
+// module's signature is what takes long. What needs a module that failed is
+// not tried. The error joins all failures; the other modules are loaded.
+func LoadModules(ctx context.Context, os OS, steps []ModuleStep) error {
+	type result struct {
+		done chan struct{}
+		err  error
+	}
+	results := make([]result, len(steps))
+	for i := range results {
+		results[i].done = make(chan struct{})
+	}
+	slots := make(chan struct{}, runtime.NumCPU())
+	for i, step := range steps {
+		go func() {
+			defer close(results[i].done)
+			for _, before := range step.After {
+				<-results[before].done
+				if results[before].err != nil {
+					results[i].err = fmt.Errorf("module %s: %s, which it needs, is not loaded", step.Name, steps[before].Name)
+					return
+				}
+			}
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if results[i].err = ctx.Err(); results[i].err != nil {
+				return
+			}
+			if err := os.LoadModule(step.Path); err != nil {
+				results[i].err = fmt.Errorf("load module %s from %s: %w", step.Name, step.Path, err)
+			}
+		}()
+	}
+	var failed []error
+	for i := range results {
+		<-results[i].done
+		failed = append(failed, results[i].err)
+	}
+	return errors.Join(failed...)
+}
+
+// Coldplug lists, each once, the modules that drive the devices which are
+// already there. (Devices that come later announce themselves: see Uevents.)
+func Coldplug(root fs.FS, modules *Modules) ([]string, error) {
+	// Through /sys/bus each device is seen once, without walking the whole of
+	// /sys/devices, which holds ten times as many directories.
+	files, err := fs.Glob(root, "sys/bus/*/devices/*/modalias")
+	if err != nil {
+		return nil, fmt.Errorf("list the devices: %w", err)
+	}
+	var names []string
+	for _, file := range files {
+		modalias, err := fs.ReadFile(root, file)
+		if err != nil {
+			continue // unplugged in this moment, or a device without an alias
+		}
+		names = append(names, modules.ByAlias(strings.TrimSpace(string(modalias)))...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
