@@ -165,6 +165,9 @@ func (pair KeyPair) PKI() pki.KeyPair {
 	return pki.KeyPair{Cert: []byte(pair.Cert), Key: []byte(pair.Key)}
 }
 
+// CA returns the pair as an authority that can sign. The key must be present.
+func (pair KeyPair) CA() (*pki.CA, error) { return pki.ParseCA(pair.PKI()) }
+
 // Secret is a text that is never printed: string(secret) reveals it.
 type Secret string
 
