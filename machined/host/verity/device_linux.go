@@ -1,0 +1,101 @@
+package verity
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sectorSize is the device mapper's unit of length, whatever the disk's is.
+const sectorSize = 512
+
+// Open makes the read-only device-mapper device called name over device, which
+// holds the data and, with its superblock at offset bytes, the tree. It returns
+// the device's node. A block that does not match its hash is an I/O error for
+// whoever reads it.
+func Open(name, device string, s Superblock, offset int64, root RootHash) (node string, err error) {
+	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err != nil {
+		return "", fmt.Errorf("open the device mapper: %w (is the module dm_mod loaded?)", err)
+	}
+	defer control.Close()
+	created, err := mapper(control, unix.DM_DEV_CREATE, name, 0, nil)
+	if err != nil {
+		return "", fmt.Errorf("create the device %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			_, _ = mapper(control, unix.DM_DEV_REMOVE, name, 0, nil)
+		}
+	}()
+	target := verityTarget(uint64(s.DataSize()/sectorSize), s.Table(device, offset, root))
+	if _, err := mapper(control, unix.DM_TABLE_LOAD, name, unix.DM_READONLY_FLAG, target); err != nil {
+		return "", fmt.Errorf("load the verity table for %s: %w", device, err)
+	}
+	// Without DM_SUSPEND_FLAG this resumes: the loaded table comes into force.
+	if _, err := mapper(control, unix.DM_DEV_SUSPEND, name, unix.DM_READONLY_FLAG, nil); err != nil {
+		return "", fmt.Errorf("start the verity device over %s: %w", device, err)
+	}
+	return fmt.Sprintf("/dev/dm-%d", unix.Minor(created.Dev)), nil
+}
+
+// Close removes the device called name, which must not be in use.
+func Close(name string) error {
+	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open the device mapper: %w", err)
+	}
+	defer control.Close()
+	if _, err := mapper(control, unix.DM_DEV_REMOVE, name, 0, nil); err != nil {
+		return fmt.Errorf("remove the device %s: %w", name, err)
+	}
+	return nil
+}
+
+// verityTarget is one target as DM_TABLE_LOAD wants it: a header and its
+// parameters, ended by a zero byte and filled up to eight bytes.
+func verityTarget(sectors uint64, table string) []byte {
+	spec := unix.DmTargetSpec{Length: sectors}
+	copy(spec.Target_type[:], "verity")
+	parameters := make([]byte, (len(table)+8)&^7)
+	copy(parameters, table)
+	spec.Next = uint32(unix.SizeofDmTargetSpec + len(parameters))
+	target, err := binary.Append(nil, binary.NativeEndian, spec)
+	if err != nil {
+		panic(err) // the struct has fixed-size fields only
+	}
+	return append(target, parameters...)
+}
+
+// mapper makes one device-mapper request (include/uapi/linux/dm-ioctl.h) with at
+// most one target.
+func mapper(control *os.File, request uint, name string, flags uint32, target []byte) (unix.DmIoctl, error) {
+	header := unix.DmIoctl{
+		Version:    [3]uint32{4, 0, 0}, // the oldest interface that has what is used here
+		Data_size:  uint32(unix.SizeofDmIoctl + len(target)),
+		Data_start: unix.SizeofDmIoctl,
+		Flags:      flags,
+	}
+	if len(target) > 0 {
+		header.Target_count = 1
+	}
+	if len(name) >= len(header.Name) {
+		return header, fmt.Errorf("device name %q is too long", name)
+	}
+	copy(header.Name[:], name)
+	buffer, err := binary.Append(nil, binary.NativeEndian, header)
+	if err != nil {
+		panic(err) // the struct has fixed-size fields only
+	}
+	buffer = append(buffer, target...)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), uintptr(request), uintptr(unsafe.Pointer(&buffer[0]))); errno != 0 {
+		return header, errno
+	}
+	if _, err := binary.Decode(buffer, binary.NativeEndian, &header); err != nil {
+		return header, fmt.Errorf("read the device mapper's answer: %w", err)
+	}
+	return header, nil
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/verity"
+)
+
+const (
+	// rootHashName is the kernel command line's word for the one root image that
+	// may be mounted.
+	rootHashName = "keelson.roothash"
+	// modulesList holds the names of the modules to load, one per line.
+	modulesList = "/etc/modules-load"
+	newRoot     = "/sysroot"
+	initProgram = "/sbin/init"
+
+	// USB disks were seen 4 s after power-on, on slow machines later.
+	deviceDeadline = time.Minute
+	// How long a failure stands on the console before the next attempt.
+	readingTime = 15 * time.Second
+)
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "initramfs: this is the first program of a Keelson node's boot; it only runs as process 1")
+		os.Exit(1)
+	}
+	err := run(host.Linux{})
+	say(errorLevel, "cannot boot: %v", err)
+	say(errorLevel, "restarting in %s", readingTime)
+	time.Sleep(readingTime)
+	err = host.Linux{}.Reboot(host.Restart)
+	// The kernel panics when process 1 ends; that restarts as well, with panic=.
+	say(errorLevel, "%v", err)
+}
+
+// run boots. It only returns when that did not work.
+func run(machine host.OS) error {
+	if err := mountKernel(machine); err != nil {
+		return err
+	}
+	if err := openConsole(); err != nil {
+		return err
+	}
+	commandLine, err := host.ReadCommandLine(machine.Root())
+	if err != nil {
+		return err
+	}
+	rootHash, err := wantedRoot(commandLine)
+	if err != nil {
+		return err
+	}
+	uevents, err := host.ListenUevents()
+	if err != nil {
+		return err
+	}
+	defer uevents.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
+	defer cancel()
+	if err := loadModules(ctx, machine); err != nil {
+		// One missing driver need not be the one that matters.
+		say(errorLevel, "%v", err)
+	}
+	root, err := findRoot(ctx, uevents, machine.Root(), rootHash)
+	if err != nil {
+		return err
+	}
+	say(infoLevel, "root image with root hash %s found on %s", rootHash, root.device)
+	node, err := verity.Open("root", root.device, root.superblock, root.hashOffset, rootHash)
+	if err != nil {
+		return err
+	}
+	if err := machine.MkdirAll(newRoot, 0o755); err != nil {
+		return err
+	}
+	if err := machine.Mount(node, newRoot, "squashfs", unix.MS_RDONLY|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("mount the verified root image %s: %w", node, err)
+	}
+	return switchRoot(machine)
+}
+
+// wantedRoot is the root hash that the command line demands. Without one nothing
+// is mounted: an unverified root is worse than none.
+func wantedRoot(commandLine host.CommandLine) (verity.RootHash, error) {
+	value, ok := commandLine.Last(rootHashName)
+	if !ok {
+		return verity.RootHash{}, fmt.Errorf(
+			"the kernel command line has no %s=…: add the root hash that was built with the image (rootfs.roothash)", rootHashName)
+	}
+	hash, err := verity.ParseRootHash(value)
+	if err != nil {
+		return verity.RootHash{}, fmt.Errorf("%s on the kernel command line: %w", rootHashName, err)
+	}
+	return hash, nil
+}
+
+// mountKernel mounts what the rest needs; stage 1 takes the mounts over.
+func mountKernel(machine host.OS) error {
+	for _, m := range []struct {
+		fstype, target string
+		flags          uintptr
+	}{
+		{"devtmpfs", "/dev", unix.MS_NOSUID},
+		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+		{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+	} {
+		if err := machine.MkdirAll(m.target, 0o755); err != nil {
+			return err
+		}
+		if err := machine.Mount(m.fstype, m.target, m.fstype, m.flags, ""); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", m.fstype, m.target, err)
+		}
+	}
+	return nil
+}
+
+// loadModules loads the modules of modulesList and what they need.
+func loadModules(ctx context.Context, machine host.OS) error {
+	list, err := os.Open(modulesList)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	var names []string
+	lines := bufio.NewScanner(list)
+	for lines.Scan() {
+		if name := lines.Text(); name != "" {
+			names = append(names, name)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", modulesList, err)
+	}
+	release, err := host.KernelRelease()
+	if err != nil {
+		return err
+	}
+	modules, err := host.ReadModules(machine.Root(), path.Join("lib/modules", release))
+	if err != nil {
+		return err
+	}
+	steps, err := modules.Plan(names...)
+	if err != nil {
+		say(errorLevel, "%v", err)
+	}
+	return host.LoadModules(ctx, machine, steps)
+}

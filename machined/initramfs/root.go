@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/verity"
+)
+
+// rootImage is a block device that holds a squashfs and its hash tree.
+type rootImage struct {
+	device     string
+	hashOffset int64
+	superblock verity.Superblock
+}
+
+// findRoot waits for a block device with the wanted root image. When ctx ends
+// first, the error lists every device that was there and what it held instead.
+func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, want verity.RootHash) (rootImage, error) {
+	var image rootImage
+	var seen map[string]error
+	err := uevents.WaitUntil(ctx, func() (bool, error) {
+		var err error
+		image, seen, err = lookForRoot(root, os.Open, want)
+		return image.device != "", err
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return rootImage{}, notFound(want, seen)
+	}
+	return image, err
+}
+
+// lookForRoot looks at every block device once. A zero image means that none is
+// the wanted one, for the reasons in seen.
+func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.RootHash) (image rootImage, seen map[string]error, err error) {
+	devices, err := fs.ReadDir(root, "sys/class/block")
+	if err != nil {
+		return rootImage{}, nil, fmt.Errorf("list the block devices: %w", err)
+	}
+	seen = map[string]error{}
+	for _, device := range devices {
+		// A slash in a device's name is an exclamation mark in sysfs.
+		path := "/dev/" + strings.ReplaceAll(device.Name(), "!", "/")
+		image, err := inspectDevice(path, open, want)
+		if err == nil {
+			return image, seen, nil
+		}
+		seen[path] = err
+	}
+	return rootImage{}, seen, nil
+}
+
+func inspectDevice(path string, open func(string) (*os.File, error), want verity.RootHash) (rootImage, error) {
+	device, err := open(path)
+	if err != nil {
+		return rootImage{}, err
+	}
+	defer device.Close()
+	image, err := inspect(device, want)
+	image.device = path
+	return image, err
+}
+
+// inspect tells whether a device holds the wanted root image. The tree's
+// superblock follows the squashfs at the next block.
+func inspect(device io.ReaderAt, want verity.RootHash) (rootImage, error) {
+	size, err := squashfsSize(device)
+	if err != nil {
+		return rootImage{}, err
+	}
+	const block = 4096
+	offset := (size + block - 1) / block * block
+	superblock, err := verity.ReadSuperblock(device, offset)
+	if err != nil {
+		return rootImage{}, fmt.Errorf("squashfs: %w", err)
+	}
+	if superblock.DataSize() != offset {
+		return rootImage{}, fmt.Errorf("squashfs of %d bytes, of which the hash tree covers %d", offset, superblock.DataSize())
+	}
+	got, err := superblock.RootHash(device, offset)
+	if err != nil {
+		return rootImage{}, err
+	}
+	if got != want {
+		return rootImage{}, fmt.Errorf("root image with the root hash %s", got)
+	}
+	return rootImage{hashOffset: offset, superblock: superblock}, nil
+}
+
+// squashfsSize reads a squashfs's size in bytes from its superblock
+// (Documentation/filesystems/squashfs.rst, struct squashfs_super_block).
+func squashfsSize(device io.ReaderAt) (int64, error) {
+	const (
+		bytesUsedAt = 40
+		// Larger than any image, and small enough to round up.
+		maxSize = 1 << 40
+	)
+	var superblock [96]byte
+	if n, err := device.ReadAt(superblock[:], 0); err != nil && (n > 0 || !errors.Is(err, io.EOF)) {
+		return 0, fmt.Errorf("read the first sector: %w", err)
+	}
+	if string(superblock[:4]) != "hsqs" {
+		return 0, errors.New("no squashfs")
+	}
+	size := binary.LittleEndian.Uint64(superblock[bytesUsedAt:])
+	if size < uint64(len(superblock)) || size > maxSize {
+		return 0, fmt.Errorf("squashfs that claims %d bytes", size)
+	}
+	return int64(size), nil
+}
+
+func notFound(want verity.RootHash, seen map[string]error) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "no root image with the root hash %s after %s; attach the disk it is on. Devices here:", want, deviceDeadline)
+	for _, path := range slices.Sorted(maps.Keys(seen)) {
+		fmt.Fprintf(&b, "\n%s: %v", path, seen[path])
+	}
+	if len(seen) == 0 {
+		b.WriteString("\nnone at all: the driver for its controller may be missing")
+	}
+	return errors.New(b.String())
+}
