@@ -1,0 +1,99 @@
+package supervise
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what a service's cgroup uses.
+type Usage struct {
+	Memory          uint64        // memory.current, bytes
+	MemoryAnonymous uint64        // anon of memory.stat, bytes
+	CPU             time.Duration // usage_usec of cpu.stat, since the cgroup was made
+}
+
+// cgroup is the directory of one service in the unified (v2) hierarchy.
+type cgroup struct{ path string }
+
+// makeCgroupRoot makes the group that holds the services' groups and hands it
+// every controller its parent offers.
+func makeCgroupRoot(path string) error {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return fmt.Errorf("make the services' cgroup: %w", err)
+	}
+	offered, err := os.ReadFile(filepath.Join(path, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("read the controllers of %s: %w", path, err)
+	}
+	for _, controller := range strings.Fields(string(offered)) {
+		if err := writeControl(path, "cgroup.subtree_control", "+"+controller); err != nil {
+			return fmt.Errorf("enable a cgroup controller: %w", err)
+		}
+	}
+	return nil
+}
+
+// makeCgroup makes or reuses a service's group. It stays over restarts, so
+// that its figures count from the boot on.
+func makeCgroup(root string, spec Spec) (*cgroup, error) {
+	group := &cgroup{path: filepath.Join(root, spec.Name)}
+	if err := os.Mkdir(group.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make cgroup: %w", err)
+	}
+	if spec.MemoryMax > 0 {
+		if err := writeControl(group.path, "memory.max", strconv.FormatInt(spec.MemoryMax, 10)); err != nil {
+			return nil, err
+		}
+	}
+	return group, nil
+}
+
+// kill ends every process of the group at once (kernel 5.14 and later).
+func (g *cgroup) kill() error { return writeControl(g.path, "cgroup.kill", "1") }
+
+// usage reads the group's figures. Those of a controller that is not enabled
+// stay zero.
+func (g *cgroup) usage() Usage {
+	var usage Usage
+	if current, err := os.ReadFile(filepath.Join(g.path, "memory.current")); err == nil {
+		usage.Memory, _ = strconv.ParseUint(string(bytes.TrimSpace(current)), 10, 64)
+	}
+	if stat, err := os.ReadFile(filepath.Join(g.path, "memory.stat")); err == nil {
+		usage.MemoryAnonymous = flatKey(stat, "anon")
+	}
+	if stat, err := os.ReadFile(filepath.Join(g.path, "cpu.stat")); err == nil {
+		usage.CPU = time.Duration(flatKey(stat, "usage_usec")) * time.Microsecond
+	}
+	return usage
+}
+
+// flatKey finds a key in a cgroup file of "KEY VALUE" lines.
+func flatKey(file []byte, key string) uint64 {
+	for line := range strings.Lines(string(file)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == key {
+			number, _ := strconv.ParseUint(value, 10, 64)
+			return number
+		}
+	}
+	return 0
+}
+
+// writeControl writes an existing control file; it never makes one.
+func writeControl(group, file, value string) error {
+	control, err := os.OpenFile(filepath.Join(group, file), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("set %s of %s: %w", file, group, err)
+	}
+	defer control.Close()
+	if _, err := control.WriteString(value); err != nil {
+		return fmt.Errorf("set %s of %s to %s: %w", file, group, value, err)
+	}
+	return nil
+}
