@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/version"
+)
+
+// admit decides whether a call goes on, and as whom. It logs what it refuses.
+type admit func(ctx context.Context, method string) (caller, error)
+
+// entry stands before every handler, those of this process and the router.
+type entry struct {
+	admit admit
+	log   *slog.Logger
+}
+
+func (e entry) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+	c, err := e.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	defer e.recover(info.FullMethod, &err)
+	return handler(withCaller(ctx, c), request)
+}
+
+func (e entry) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	c, err := e.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	defer e.recover(info.FullMethod, &err)
+	return handler(service, &admittedStream{stream, withCaller(stream.Context(), c)})
+}
+
+// recover turns a handler's panic into an error of this one call: the calls of
+// other clients go on.
+func (e entry) recover(method string, err *error) {
+	if p := recover(); p != nil {
+		e.log.Error("handler panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+		*err = status.Errorf(codes.Internal, "%s failed inside apid; its log (osctl logs apid) says where", method)
+	}
+}
+
+// admittedStream is a stream whose context tells the caller.
+type admittedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *admittedStream) Context() context.Context { return s.ctx }
+
+// requireRole admits callers whose verified certificate carries a role that
+// the table names for the method.
+func requireRole(log *slog.Logger) admit {
+	return func(ctx context.Context, method string) (caller, error) {
+		cert, err := clientCertificate(ctx)
+		if err != nil {
+			log.Warn("call refused", "method", method, "remote", remote(ctx), "reason", err)
+			return caller{}, status.Error(codes.Unauthenticated, err.Error())
+		}
+		who := slog.Group("client", "name", cert.Subject.CommonName, "roles", cert.Subject.Organization,
+			"serial", cert.SerialNumber.Text(16), "remote", remote(ctx))
+		c, err := identify(cert, time.Now())
+		if err != nil {
+			log.Warn("call refused", who, "method", method, "reason", err)
+			return caller{}, status.Error(codes.Unauthenticated, err.Error())
+		}
+		needed, err := authorize(c, method)
+		if err != nil {
+			log.Warn("call refused", who, "method", method, "needed", needed)
+			return caller{}, err
+		}
+		if !slices.Contains(needed, roleReader) {
+			// Whatever a reader may not do changes something: keep who did it.
+			log.Info("call admitted", who, "method", method)
+		}
+		return c, nil
+	}
+}
+
+// authorize looks the method up in the table; it also returns the roles any
+// one of which is needed.
+func authorize(c caller, method string) (needed []string, err error) {
+	needed, known := methods[method]
+	if !known {
+		return nil, status.Errorf(codes.Unimplemented, "this node runs Keelson %s, which has no method %s", version.Version, method)
+	}
+	for _, role := range c.roles {
+		if slices.Contains(needed, role) {
+			return needed, nil
+		}
+	}
+	has := "no role"
+	if len(c.roles) > 0 {
+		has = strings.Join(c.roles, ", ")
+	}
+	return needed, status.Errorf(codes.PermissionDenied, "user %q has %s; %s needs %s",
+		c.user, has, method, strings.Join(needed, " or "))
+}
+
+func remote(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return "unknown"
+}

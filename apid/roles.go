@@ -1,0 +1,98 @@
+package main
+
+import (
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	clusterpb "github.com/keelson-os/keelson/pkg/api/cluster"
+	imagepb "github.com/keelson-os/keelson/pkg/api/image"
+	logpb "github.com/keelson-os/keelson/pkg/api/log"
+	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
+	servicepb "github.com/keelson-os/keelson/pkg/api/service"
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// Roles that a client certificate may carry in its Organization field.
+const (
+	roleAdmin      = "os:admin"
+	roleOperator   = "os:operator"
+	roleReader     = "os:reader"
+	roleEtcdBackup = "os:etcd:backup"
+)
+
+// Who may call a method: whoever has one of the roles.
+var (
+	admins    = []string{roleAdmin}
+	operators = []string{roleOperator, roleAdmin}
+	readers   = []string{roleReader, roleOperator, roleAdmin}
+	anyone    = []string{roleEtcdBackup, roleReader, roleOperator, roleAdmin}
+)
+
+// methods is the authorization of the whole API: every method, and the roles
+// that may call it. A method that is not here does not exist for clients.
+//
+//   - Reading is for readers. That includes logs: a service that wrote secrets
+//     to its log would be at fault, not the reader.
+//   - Kubeconfig is for readers too: the certificate in it carries the caller's
+//     own name and roles, so it opens nothing that the caller could not reach
+//     through the workload service.
+//   - What operators do in a working day, and can be undone, is for operators:
+//     services, reboots, images, workloads. Exec is among it because whoever may
+//     apply a Deployment may run any program anyway.
+//   - Bootstrap decides which node's etcd is the cluster's. It is done once, and
+//     a mistake loses data: admins only.
+//   - Workload methods are checked twice. The roles here keep callers out early;
+//     what of Kubernetes they may touch is decided by its own RBAC, for the
+//     groups that impersonate gives them.
+//   - os:etcd:backup is for machines that fetch snapshots. It can tell what it
+//     talks to, and nothing else until there are snapshots.
+var methods = map[string][]string{
+	machinepb.MachineService_Version_FullMethodName:  anyone,
+	machinepb.MachineService_Status_FullMethodName:   readers,
+	machinepb.MachineService_Stats_FullMethodName:    readers,
+	machinepb.MachineService_Events_FullMethodName:   readers,
+	machinepb.MachineService_Reboot_FullMethodName:   operators,
+	machinepb.MachineService_Shutdown_FullMethodName: operators,
+
+	servicepb.ServiceService_List_FullMethodName:    readers,
+	servicepb.ServiceService_Logs_FullMethodName:    readers,
+	servicepb.ServiceService_Start_FullMethodName:   operators,
+	servicepb.ServiceService_Stop_FullMethodName:    operators,
+	servicepb.ServiceService_Restart_FullMethodName: operators,
+
+	logpb.LogService_Kernel_FullMethodName: readers,
+
+	clusterpb.ClusterService_Health_FullMethodName:     readers,
+	clusterpb.ClusterService_Kubeconfig_FullMethodName: readers,
+	clusterpb.ClusterService_Bootstrap_FullMethodName:  admins,
+
+	imagepb.ImageService_List_FullMethodName:   readers,
+	imagepb.ImageService_Import_FullMethodName: operators,
+	imagepb.ImageService_Remove_FullMethodName: operators,
+
+	workloadpb.WorkloadService_Get_FullMethodName:    readers,
+	workloadpb.WorkloadService_Watch_FullMethodName:  readers,
+	workloadpb.WorkloadService_Logs_FullMethodName:   readers,
+	workloadpb.WorkloadService_Apply_FullMethodName:  operators,
+	workloadpb.WorkloadService_Delete_FullMethodName: operators,
+	workloadpb.WorkloadService_Exec_FullMethodName:   operators,
+
+	healthpb.Health_Check_FullMethodName: readers,
+	healthpb.Health_List_FullMethodName:  readers,
+	healthpb.Health_Watch_FullMethodName: readers,
+
+	reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName: readers,
+}
+
+// maintenanceMethods are what a node without config answers to whoever holds
+// its pairing code: enough to see what is wrong and to try again.
+var maintenanceMethods = map[string]bool{
+	machinepb.MachineService_Version_FullMethodName:  true,
+	machinepb.MachineService_Status_FullMethodName:   true,
+	machinepb.MachineService_Events_FullMethodName:   true,
+	machinepb.MachineService_Reboot_FullMethodName:   true,
+	machinepb.MachineService_Shutdown_FullMethodName: true,
+	logpb.LogService_Kernel_FullMethodName:           true,
+	servicepb.ServiceService_List_FullMethodName:     true,
+	servicepb.ServiceService_Logs_FullMethodName:     true,
+}

@@ -1,0 +1,223 @@
+package workloads
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+const (
+	defaultFieldManager = "osctl"
+	// A kind defined in the same call is looked for again so often, for so long:
+	// the API server serves it some moments after it accepted the definition.
+	definitionRetry   = 250 * time.Millisecond
+	definitionTimeout = 15 * time.Second
+)
+
+// Actions that an ObjectResult tells.
+const (
+	actionCreated    = "created"
+	actionConfigured = "configured"
+	actionUnchanged  = "unchanged"
+	actionDeleted    = "deleted"
+)
+
+// Apply implements WorkloadService. A manifest that is no YAML stops the call
+// before anything is changed; an object that Kubernetes refuses stops nothing.
+func (s *Server) Apply(request *workloadpb.ApplyRequest, stream grpc.ServerStreamingServer[workloadpb.ApplyResponse]) error {
+	documents, err := parse(request.GetManifests())
+	if err != nil {
+		return err
+	}
+	if len(documents) == 0 {
+		return invalid("the manifests hold no object")
+	}
+	session, err := s.session(stream.Context())
+	if err != nil {
+		return err
+	}
+	run := newApply(session, request)
+	for _, d := range inOrder(documents) {
+		result := run.apply(stream.Context(), d)
+		if err := stream.Context().Err(); err != nil {
+			return statusOf(err)
+		}
+		if err := stream.Send(&workloadpb.ApplyResponse{Result: result}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply is one call's progress.
+type apply struct {
+	*session
+	namespace string
+	options   metav1.ApplyOptions
+	// defined are the kinds whose definitions this call applied.
+	defined map[schema.GroupKind]bool
+}
+
+func newApply(s *session, request *workloadpb.ApplyRequest) *apply {
+	a := &apply{session: s, namespace: orDefault(request.GetNamespace()), defined: make(map[schema.GroupKind]bool)}
+	a.options = metav1.ApplyOptions{FieldManager: request.GetFieldManager(), Force: request.GetForceConflicts()}
+	if a.options.FieldManager == "" {
+		a.options.FieldManager = defaultFieldManager
+	}
+	if request.GetDryRun() {
+		a.options.DryRun = []string{metav1.DryRunAll}
+	}
+	return a
+}
+
+func (a *apply) apply(ctx context.Context, d document) *workloadpb.ObjectResult {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	t, err := a.target(ctx, d, a.namespace, a.defined)
+	result := t.result(d)
+	if err == nil {
+		result.Action, err = a.applyTo(ctx, t, d.object)
+	}
+	if err != nil {
+		result.Error = applyError(err)
+	}
+	return result
+}
+
+// applyTo applies one object and tells what that did.
+func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unstructured) (action string, err error) {
+	// Kubernetes fills it in and refuses it from others; objects that were
+	// fetched and edited carry it.
+	object.SetManagedFields(nil)
+	before, err := t.client.Get(ctx, t.name, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+		return "", err
+	}
+	existed := err == nil
+	missing := apierrors.IsNotFound(err)
+	after, err := t.client.Apply(ctx, t.name, object, a.options)
+	if err != nil {
+		return "", err
+	}
+	if kind, ok := definedKind(object); ok && len(a.options.DryRun) == 0 {
+		a.defined[kind] = true
+	}
+	switch {
+	case missing:
+		return actionCreated, nil
+	case existed && unchanged(before, after, len(a.options.DryRun) > 0):
+		return actionUnchanged, nil
+	}
+	return actionConfigured, nil
+}
+
+// unchanged tells whether applying made no difference. A dry run never moves
+// the resource version, so there the objects themselves are compared.
+func unchanged(before, after *unstructured.Unstructured, dryRun bool) bool {
+	if !dryRun {
+		return before.GetUID() == after.GetUID() && before.GetResourceVersion() == after.GetResourceVersion()
+	}
+	before, after = before.DeepCopy(), after.DeepCopy()
+	for _, object := range []*unstructured.Unstructured{before, after} {
+		object.SetManagedFields(nil)
+		object.SetResourceVersion("")
+		object.SetGeneration(0)
+	}
+	return reflect.DeepEqual(before.Object, after.Object)
+}
+
+// definedKind is the kind that a custom resource definition defines.
+func definedKind(object *unstructured.Unstructured) (schema.GroupKind, bool) {
+	if object.GroupVersionKind().GroupKind() != definitionKind {
+		return schema.GroupKind{}, false
+	}
+	group, _, _ := unstructured.NestedString(object.Object, "spec", "group")
+	kind, _, _ := unstructured.NestedString(object.Object, "spec", "names", "kind")
+	return schema.GroupKind{Group: group, Kind: kind}, true
+}
+
+func applyError(err error) string {
+	message := statusMessage(err)
+	if apierrors.IsConflict(err) && strings.Contains(message, "conflict with") {
+		message += " (apply with --force-conflicts to take these fields over)"
+	}
+	return message
+}
+
+// target is where an object goes.
+type target struct {
+	client    dynamic.ResourceInterface
+	label     string
+	name      string
+	namespace string
+	// unknown: the cluster has no such kind.
+	unknown bool
+}
+
+// target finds the resource of a document's object. It waits for kinds that
+// were defined a moment ago.
+func (s *session) target(ctx context.Context, d document, namespace string, defined map[schema.GroupKind]bool) (target, error) {
+	kind := d.object.GroupVersionKind()
+	t := target{label: strings.ToLower(kind.Kind) + "/" + d.object.GetName(), name: d.object.GetName()}
+	mapping, err := s.resources.ofKind(ctx, kind)
+	if meta.IsNoMatchError(err) && defined[kind.GroupKind()] {
+		mapping, err = s.awaitKind(ctx, kind)
+	}
+	if meta.IsNoMatchError(err) {
+		t.unknown = true
+		return t, fmt.Errorf("the cluster has no kind %s in %s: apply its definition first, or check apiVersion and kind",
+			kind.Kind, kind.GroupVersion())
+	}
+	if err != nil {
+		return t, err
+	}
+	t.label = label(mapping, t.name)
+	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
+		d.object.SetNamespace("")
+		t.client = s.objects.Resource(mapping.Resource)
+		return t, nil
+	}
+	t.namespace = d.object.GetNamespace()
+	if t.namespace == "" {
+		t.namespace = namespace
+		d.object.SetNamespace(namespace)
+	}
+	t.client = s.objects.Resource(mapping.Resource).Namespace(t.namespace)
+	return t, nil
+}
+
+func (s *session) awaitKind(ctx context.Context, kind schema.GroupVersionKind) (mapping *meta.RESTMapping, err error) {
+	// The error of the last try says more than that time is up.
+	_ = wait.PollUntilContextTimeout(ctx, definitionRetry, definitionTimeout, true, func(ctx context.Context) (bool, error) {
+		s.resources.refresh(ctx, 0)
+		mapping, err = s.resources.ofKind(ctx, kind)
+		return !meta.IsNoMatchError(err), nil
+	})
+	return mapping, err
+}
+
+func (t target) result(d document) *workloadpb.ObjectResult {
+	return &workloadpb.ObjectResult{Object: t.label, Namespace: t.namespace, Source: d.source, Line: uint32(d.line)}
+}
+
+// label names an object the way kubectl prints it: "deployment.apps/web".
+func label(mapping *meta.RESTMapping, name string) string {
+	kind := strings.ToLower(mapping.GroupVersionKind.Kind)
+	if group := mapping.GroupVersionKind.Group; group != "" {
+		kind += "." + group
+	}
+	return kind + "/" + name
+}

@@ -1,0 +1,212 @@
+package workloads
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// Forms of an answer, as the API server's Accept header names them.
+const (
+	asObjects  = "application/json"
+	asTable    = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+	asMetadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+)
+
+// Get implements WorkloadService.
+func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*workloadpb.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	session, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q, err := session.query(ctx, request.GetSelection(), request.GetOutput())
+	if err != nil {
+		return nil, err
+	}
+	answers, err := q.fetch(ctx)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	answer, err := q.join(answers)
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "read the API server's answer: %v", err)
+	}
+	return &workloadpb.GetResponse{Json: answer}, nil
+}
+
+// query is a selection in the API server's terms.
+type query struct {
+	*session
+	mapping   *meta.RESTMapping
+	selection *workloadpb.Selection
+	accept    string
+}
+
+func (s *session) query(ctx context.Context, selection *workloadpb.Selection, output workloadpb.Output) (*query, error) {
+	mapping, err := s.resources.named(ctx, selection.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	q := &query{session: s, mapping: mapping, selection: selection, accept: asTable}
+	if output == workloadpb.Output_OUTPUT_OBJECTS {
+		q.accept = asObjects
+	}
+	return q, q.check()
+}
+
+// check refuses what the API server would understand in another way than the
+// caller.
+func (q *query) check() error {
+	for _, name := range append(slices.Clone(q.selection.GetNames()), orDefault(q.selection.GetNamespace())) {
+		if wrong := path.IsValidPathSegmentName(name); name == "" || len(wrong) > 0 {
+			return invalid("%q is no name of an object or namespace", name)
+		}
+	}
+	if len(q.selection.GetNames()) == 0 {
+		return nil
+	}
+	if q.selection.GetLabelSelector() != "" || q.selection.GetFieldSelector() != "" {
+		return invalid("names and selectors exclude each other: give one of them")
+	}
+	if q.selection.GetAllNamespaces() && q.namespaced() {
+		return invalid("a name belongs to one namespace: leave all namespaces out, or the name")
+	}
+	return nil
+}
+
+func (q *query) namespaced() bool { return q.mapping.Scope.Name() == meta.RESTScopeNameNamespace }
+
+// isTable tells whether rows were asked for.
+func (q *query) isTable() bool { return q.accept == asTable }
+
+// request asks for the selection's list, or for one object of it.
+func (q *query) request(name ...string) *rest.Request {
+	prefix := []string{"/apis", q.mapping.Resource.Group, q.mapping.Resource.Version}
+	if q.mapping.Resource.Group == "" {
+		prefix = []string{"/api", q.mapping.Resource.Version}
+	}
+	request := q.raw.Get().AbsPath(prefix...).Resource(q.mapping.Resource.Resource).SetHeader("Accept", q.accept)
+	if q.namespaced() && !q.selection.GetAllNamespaces() {
+		request.Namespace(orDefault(q.selection.GetNamespace()))
+	}
+	if len(name) == 1 {
+		request.Name(name[0])
+	}
+	return request
+}
+
+// list asks for the objects that the selectors let through.
+func (q *query) list() *rest.Request {
+	request := q.request()
+	if labels := q.selection.GetLabelSelector(); labels != "" {
+		request.Param("labelSelector", labels)
+	}
+	if fields := q.selection.GetFieldSelector(); fields != "" {
+		request.Param("fieldSelector", fields)
+	}
+	return request
+}
+
+// fetch returns the list, or each of the named objects.
+func (q *query) fetch(ctx context.Context) ([][]byte, error) {
+	if len(q.selection.GetNames()) == 0 {
+		answer, err := read(ctx, q.list())
+		return [][]byte{answer}, err
+	}
+	var answers [][]byte
+	size := 0
+	for _, name := range q.selection.GetNames() {
+		answer, err := read(ctx, q.request(name))
+		if err != nil {
+			return nil, err
+		}
+		if size += len(answer); size > maxResponse {
+			return nil, tooLarge()
+		}
+		answers = append(answers, answer)
+	}
+	return answers, nil
+}
+
+// read reads one answer of bounded size.
+func read(ctx context.Context, request *rest.Request) ([]byte, error) {
+	body, err := request.Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	answer, err := io.ReadAll(io.LimitReader(body, maxResponse+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the API server's answer: %w", err)
+	}
+	if len(answer) > maxResponse {
+		return nil, tooLarge()
+	}
+	return answer, nil
+}
+
+func tooLarge() error {
+	return status.Errorf(codes.ResourceExhausted,
+		"the answer is larger than %d MiB: select less of it, by namespace, label or name", maxResponse>>20)
+}
+
+// join makes one answer of several: a Table of all rows, a List, or the object
+// itself if it was asked for by its one name.
+func (q *query) join(answers [][]byte) ([]byte, error) {
+	if q.isTable() {
+		return joinTables(answers)
+	}
+	if len(q.selection.GetNames()) == 1 {
+		return answers[0], nil
+	}
+	list := unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
+	for _, answer := range answers {
+		// This decoder gives a list's items their kind, which the API server
+		// leaves out.
+		object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, answer)
+		if err != nil {
+			return nil, err
+		}
+		switch object := object.(type) {
+		case *unstructured.UnstructuredList:
+			list.Items = append(list.Items, object.Items...)
+		case *unstructured.Unstructured:
+			list.Items = append(list.Items, *object)
+		}
+	}
+	return list.MarshalJSON()
+}
+
+func joinTables(tables [][]byte) ([]byte, error) {
+	if len(tables) == 1 {
+		return tables[0], nil
+	}
+	var all metav1.Table
+	for i, answer := range tables {
+		var table metav1.Table
+		if err := json.Unmarshal(answer, &table); err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			all = table
+			continue
+		}
+		all.Rows = append(all.Rows, table.Rows...)
+	}
+	return json.Marshal(&all)
+}

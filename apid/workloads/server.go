@@ -1,0 +1,69 @@
+package workloads
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/client-go/rest"
+
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+const (
+	// requestTimeout bounds one request to the API server that answers once.
+	requestTimeout = time.Minute
+	// maxResponse is bytes of one answer of the API server. More would be held
+	// several times over here and in the client.
+	maxResponse = 16 << 20
+	// defaultNamespace is where objects are that name no namespace.
+	defaultNamespace = "default"
+)
+
+// Options are what the service needs from its process.
+type Options struct {
+	// Kubeconfig is the file that says how to reach the API server. It may
+	// appear, and change, after start.
+	Kubeconfig string
+	// Caller tells as whom to ask Kubernetes on behalf of a call.
+	Caller func(context.Context) (rest.ImpersonationConfig, error)
+	Log    *slog.Logger
+}
+
+// Server implements WorkloadService.
+type Server struct {
+	workloadpb.UnimplementedWorkloadServiceServer
+	caller func(context.Context) (rest.ImpersonationConfig, error)
+	kube   *connector
+}
+
+// New makes the service. It connects when the first call needs it.
+func New(o Options) *Server {
+	return &Server{caller: o.Caller, kube: &connector{kubeconfig: o.Kubeconfig, log: o.Log}}
+}
+
+// session is Kubernetes as the caller of one RPC sees it.
+func (s *Server) session(ctx context.Context) (*session, error) {
+	who, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := s.kube.cluster()
+	if err != nil {
+		return nil, err
+	}
+	return cluster.as(who)
+}
+
+func invalid(format string, args ...any) error {
+	return status.Errorf(codes.InvalidArgument, format, args...)
+}
+
+func orDefault(namespace string) string {
+	if namespace == "" {
+		return defaultNamespace
+	}
+	return namespace
+}
