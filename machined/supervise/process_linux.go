@@ -128,6 +128,9 @@ func (p *process) wait(output *os.File, with launch) {
 	}
 	if !p.spec.Delegate {
 		p.kill() // what the main process left behind
+		if p.cgroup != nil {
+			p.cgroup.waitEmpty(time.Now().Add(killWait))
+		}
 	}
 	select {
 	case <-drained:

@@ -160,7 +160,7 @@ func awaitLine(t *testing.T, s *Supervisor, name, want string) {
 		return nil
 	})
 	if !errors.Is(err, found) {
-		t.Fatalf("no line %q: %v", want, err)
+		t.Fatalf("no line %q: %v; there are:\n%s", want, err, lines(t, s, name))
 	}
 }
 

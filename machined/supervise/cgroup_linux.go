@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Usage is what a service's cgroup uses.
@@ -57,6 +59,25 @@ func makeCgroup(root string, spec Spec) (*cgroup, error) {
 
 // kill ends every process of the group at once (kernel 5.14 and later).
 func (g *cgroup) kill() error { return writeControl(g.path, "cgroup.kill", "1") }
+
+// waitEmpty waits until no process of the group lives. The kernel wakes those
+// who poll cgroup.events.
+func (g *cgroup) waitEmpty(deadline time.Time) {
+	events, err := unix.Open(filepath.Join(g.path, "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(events)
+	content := make([]byte, 256)
+	for {
+		n, err := unix.Pread(events, content, 0)
+		left := time.Until(deadline)
+		if err != nil || flatKey(content[:n], "populated") == 0 || left <= 0 {
+			return
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}, int(left.Milliseconds())+1)
+	}
+}
 
 // usage reads the group's figures. Those of a controller that is not enabled
 // stay zero.
