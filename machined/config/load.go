@@ -1,0 +1,97 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+// FirmwarePath is where the module qemu_fw_cfg shows the config that QEMU was
+// given as "-fw_cfg name=opt/org.keelson/config,file=…", below the root.
+const FirmwarePath = "sys/firmware/qemu_fw_cfg/by_name/opt/org.keelson/config/raw"
+
+// URLParameter is the kernel parameter that names a config's URL.
+const URLParameter = "keelson.config"
+
+// Source says where a config came from, for messages. It holds no secret.
+type Source string
+
+// Options says where to look.
+type Options struct {
+	// Root is the root file system; FirmwarePath is looked up in it.
+	Root fs.FS
+	// URL is the value of URLParameter; empty when it is not given.
+	URL string
+	// Network brings up enough of the network to fetch URL. It is called only
+	// when that is needed, before the first request.
+	Network func(context.Context) error
+	// Transport makes the requests; nil means http.DefaultTransport.
+	Transport http.RoundTripper
+	// Log gets a line for every try that did not succeed.
+	Log *slog.Logger
+}
+
+// NotFoundError says that no source had a config.
+type NotFoundError struct{}
+
+func (*NotFoundError) Error() string {
+	return "no machine config: QEMU's fw_cfg holds no opt/org.keelson/config, and the kernel command line no " + URLParameter + "=URL"
+}
+
+// Load returns the first config found. The error is a *NotFoundError when
+// there is none, a *FetchError when its URL does not answer, and holds a
+// *machineconfig.Error for each thing that is wrong with what was found; see
+// machineconfig.Errors. The Source is set as soon as a source had something.
+func Load(ctx context.Context, options Options) (*machineconfig.Config, Source, error) {
+	text, source, err := find(ctx, options)
+	if err != nil {
+		return nil, source, err
+	}
+	config, err := machineconfig.Decode(string(source), bytes.NewReader(text))
+	return config, source, err
+}
+
+func find(ctx context.Context, options Options) ([]byte, Source, error) {
+	text, err := readFirmware(options.Root)
+	if err != nil {
+		return nil, "fw_cfg", err
+	}
+	if len(text) > 0 {
+		return text, "fw_cfg", nil
+	}
+	if options.URL == "" {
+		return nil, "", &NotFoundError{}
+	}
+	return fetch(ctx, options)
+}
+
+// readFirmware reads the fw_cfg file. Without one, or with an empty one, the
+// result is empty.
+func readFirmware(root fs.FS) ([]byte, error) {
+	file, err := root.Open(FirmwarePath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the machine config in fw_cfg: %w", err)
+	}
+	defer file.Close()
+	text, err := readBounded(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the machine config in fw_cfg: %w", err)
+	}
+	return bytes.TrimLeft(text, " \t\r\n\x00"), nil
+}
+
+// readBounded reads one byte more than a config may have, which is enough for
+// the decoder to refuse what is too large.
+func readBounded(reader io.Reader) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(reader, machineconfig.MaxSize+1))
+}

@@ -1,0 +1,144 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+var goodConfig = sync.OnceValue(func() string {
+	config := machineconfig.Default()
+	config.Machine.Type = machineconfig.ControlPlane
+	config.Cluster.Name = "test"
+	config.Cluster.Endpoint = "https://10.0.0.5:6443"
+	config.Cluster.ControlPlane.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.5")}
+	secrets, err := machineconfig.NewSecrets("test", time.Now())
+	if err != nil {
+		panic(err)
+	}
+	config.Secrets = secrets
+	text, err := machineconfig.Encode(config)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+})
+
+// answers is a server that gives one answer after the other; the last stays.
+type answers struct {
+	list  []answer
+	asked []string
+}
+
+type answer struct {
+	code     int
+	body     string
+	location string
+	err      error
+}
+
+func (server *answers) RoundTrip(request *http.Request) (*http.Response, error) {
+	server.asked = append(server.asked, request.URL.String())
+	now := server.list[0]
+	if len(server.list) > 1 {
+		server.list = server.list[1:]
+	}
+	if now.err != nil {
+		return nil, now.err
+	}
+	header := http.Header{}
+	if now.location != "" {
+		header.Set("Location", now.location)
+	}
+	return &http.Response{StatusCode: now.code, Header: header, Body: io.NopCloser(strings.NewReader(now.body)), Request: request}, nil
+}
+
+func options(root fstest.MapFS, url string, server *answers) Options {
+	return Options{Root: root, URL: url, Transport: server, Log: slog.New(slog.DiscardHandler)}
+}
+
+func TestFirmwareComesBeforeTheURL(t *testing.T) {
+	root := fstest.MapFS{FirmwarePath: {Data: []byte(goodConfig())}}
+	config, source, err := Load(t.Context(), options(root, "http://never.asked/", nil))
+	if err != nil || source != "fw_cfg" || config.Cluster.Name != "test" {
+		t.Errorf("%v from %q: %v", config, source, err)
+	}
+}
+
+func TestNoSourceHasAConfig(t *testing.T) {
+	for name, root := range map[string]fstest.MapFS{"none": {}, "empty": {FirmwarePath: {Data: []byte("\n")}}} {
+		_, _, err := Load(t.Context(), options(root, "", nil))
+		var notFound *NotFoundError
+		if !errors.As(err, &notFound) || !strings.Contains(err.Error(), "no machine config") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestABadConfigNamesFieldAndLine(t *testing.T) {
+	root := fstest.MapFS{FirmwarePath: {Data: []byte("apiVersion: keelson/v1\nkind: Machine\nhostnam: x\n")}}
+	_, source, err := Load(t.Context(), options(root, "", nil))
+	found := machineconfig.Errors(err)
+	if source != "fw_cfg" || len(found) == 0 || !strings.Contains(err.Error(), `fw_cfg:3:1: machine: unknown field "hostnam"`) {
+		t.Errorf("from %q: %v", source, err)
+	}
+}
+
+func TestFetchTriesAgainUntilTheServerHasIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &answers{list: []answer{{err: errors.New("connection refused")}, {code: 503}, {code: 200, body: goodConfig()}}}
+		network := 0
+		opts := options(fstest.MapFS{}, "http://user:password@10.0.0.1/config?token=secret", server)
+		opts.Network = func(context.Context) error { network++; return nil }
+		_, source, err := Load(t.Context(), opts)
+		if err != nil || len(server.asked) != 3 || network != 1 {
+			t.Errorf("asked %d times, network brought up %d times: %v", len(server.asked), network, err)
+		}
+		if source != "http://10.0.0.1/config" {
+			t.Errorf("source %q", source)
+		}
+	})
+}
+
+func TestFetchGivesUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		url    string
+		server *answers
+		tries  func(int) bool
+		want   string
+	}{
+		"at once when it is not there":  {"http://10.0.0.1/c?k=secret", &answers{list: []answer{{code: 404}}}, func(n int) bool { return n == 1 }, "answered 404"},
+		"at the deadline":               {"http://10.0.0.1/c?k=secret", &answers{list: []answer{{err: errors.New("no route")}}}, func(n int) bool { return n > 5 && n < 50 }, "no route"},
+		"of what is no URL":             {"ftp://10.0.0.1/secret", &answers{}, func(n int) bool { return n == 0 }, "expected http://"},
+		"on a redirect into the clear":  {"https://10.0.0.1/c", &answers{list: []answer{{code: 302, location: "http://10.0.0.1/secret"}}}, func(n int) bool { return n > 1 }, "redirected from https to http"},
+		"of what is larger than a file": {"http://10.0.0.1/c", &answers{list: []answer{{code: 200, body: strings.Repeat("#", machineconfig.MaxSize+9)}}}, func(n int) bool { return n == 1 }, "larger than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, _, err := Load(t.Context(), options(fstest.MapFS{}, test.url, test.server))
+				if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+					t.Errorf("got %v, want %q", err, test.want)
+				}
+				if !test.tries(len(test.server.asked)) {
+					t.Errorf("asked %d times", len(test.server.asked))
+				}
+				for _, asked := range test.server.asked {
+					if strings.HasPrefix(test.url, "https:") && !strings.HasPrefix(asked, "https:") {
+						t.Errorf("asked %s", asked)
+					}
+				}
+			})
+		})
+	}
+}
