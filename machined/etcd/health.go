@@ -1,0 +1,68 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// maxAnswer bounds what is read of a health answer, in bytes.
+const maxAnswer = 4 << 10
+
+// probe tells the supervisor whether the process works. To become healthy it
+// must answer a read that needs a quorum; later only a local one, because
+// restarting a member does not bring a lost quorum back.
+func (s *Service) probe(ctx context.Context) error {
+	if s.answered.Load() {
+		return s.get(ctx, "/livez")
+	}
+	if err := s.get(ctx, "/readyz"); err != nil {
+		return err
+	}
+	// From here on clients may write, so from here on the data must be kept.
+	// What depends on etcd starts only when this has returned nil.
+	s.mu.Lock()
+	err := clearPending(s.options.DataDir)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.answered.Store(true)
+	return nil
+}
+
+// Check tells whether the cluster's store can be read and written through this
+// member; its error says what is wrong.
+func (s *Service) Check(ctx context.Context) error {
+	now, err := read(s.options.DataDir)
+	if err != nil {
+		return err
+	}
+	if now == empty {
+		return fmt.Errorf("this node is no member yet: run osctl bootstrap on one control-plane node")
+	}
+	return s.get(ctx, "/readyz")
+}
+
+// get asks etcd's client address on the loopback for a health path.
+func (s *Service) get(ctx context.Context, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, urls(s.options.ClientPort, loopback)+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := s.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask etcd for its health: %w", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read etcd's health: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("etcd says %s: %s", response.Status, strings.Join(strings.Fields(string(text)), " "))
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// flags is the command line. Whatever is not here is etcd's default.
+type flags struct {
+	name, dataDir, bootstrapIf, clusterToken   string
+	listenClients, advertiseClients, peer      string
+	ca, cert, key, peerCert, peerKey, peerName string
+	heartbeat, election, compactAfter          time.Duration
+	quotaBytes                                 int64
+	logLevel                                   string
+}
+
+func parseFlags(args []string) (*flags, error) {
+	f := &flags{}
+	set := flag.NewFlagSet("etcd", flag.ContinueOnError)
+	set.StringVar(&f.name, "name", "", "this member's `name`, unique in the cluster")
+	set.StringVar(&f.dataDir, "data-dir", "", "`folder` of the data")
+	set.StringVar(&f.bootstrapIf, "bootstrap-if", "", "start a new cluster if there is no data and this `file` exists")
+	set.StringVar(&f.clusterToken, "cluster-token", "", "`text` that tells a new cluster from all others")
+	set.StringVar(&f.listenClients, "listen-client-urls", "", "`URLs` for clients, separated by commas")
+	set.StringVar(&f.advertiseClients, "advertise-client-urls", "", "`URLs` that other nodes' clients are told")
+	set.StringVar(&f.peer, "peer-url", "", "`URL` for the other members, to listen on and to be known by")
+	set.StringVar(&f.ca, "ca", "", "`file` of the CA of clients and members")
+	set.StringVar(&f.cert, "cert", "", "`file` of the certificate for clients")
+	set.StringVar(&f.key, "key", "", "`file` of its key")
+	set.StringVar(&f.peerCert, "peer-cert", "", "`file` of the certificate for members")
+	set.StringVar(&f.peerKey, "peer-key", "", "`file` of its key")
+	set.StringVar(&f.peerName, "peer-name", "", "common `name` that members' certificates must have")
+	set.DurationVar(&f.heartbeat, "heartbeat-interval", 100*time.Millisecond, "between a leader's signs of life")
+	set.DurationVar(&f.election, "election-timeout", time.Second, "without a sign of life until an election")
+	// Twice etcd's default, half of what upstream calls safe: past it, etcd
+	// refuses writes until someone defragments.
+	set.Int64Var(&f.quotaBytes, "quota-backend-bytes", 4<<30, "database `bytes` at which writes are refused")
+	// kube-apiserver compacts every five minutes. This is the net below it, for
+	// the hours in which no API server runs.
+	set.DurationVar(&f.compactAfter, "auto-compaction", time.Hour, "history kept")
+	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if set.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	var missing []string
+	set.VisitAll(func(each *flag.Flag) {
+		if each.Value.String() == "" && each.Name != "bootstrap-if" {
+			missing = append(missing, "--"+each.Name)
+		}
+	})
+	if missing != nil {
+		return nil, fmt.Errorf("needed and not given: %s", strings.Join(missing, ", "))
+	}
+	return f, nil
+}
+
+// checkBootstrap refuses to start a new cluster that nobody asked for: a node
+// that lost its data must not come back as an empty cluster of its own.
+func (f *flags) checkBootstrap() error {
+	logs, err := filepath.Glob(filepath.Join(f.dataDir, "member", "wal", "*.wal"))
+	if err != nil {
+		return fmt.Errorf("look for data in %s: %w", f.dataDir, err)
+	}
+	if len(logs) > 0 {
+		return nil
+	}
+	if f.bootstrapIf == "" {
+		return fmt.Errorf("no data in %s, and --bootstrap-if was not given", f.dataDir)
+	}
+	if _, err := os.Stat(f.bootstrapIf); err != nil {
+		return fmt.Errorf("no data in %s and no bootstrap asked for: %w", f.dataDir, err)
+	}
+	return nil
+}
+
+// config turns the flags into the library's form.
+func (f *flags) config() (*embed.Config, error) {
+	config := embed.NewConfig()
+	config.Name = f.name
+	config.Dir = f.dataDir
+	var errs []error
+	parse := func(name, text string) []url.URL {
+		list, err := parseURLs(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w", name, err))
+		}
+		return list
+	}
+	config.ListenClientUrls = parse("listen-client-urls", f.listenClients)
+	config.AdvertiseClientUrls = parse("advertise-client-urls", f.advertiseClients)
+	config.ListenPeerUrls = parse("peer-url", f.peer)
+	config.AdvertisePeerUrls = config.ListenPeerUrls
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	// Read only when there is no data yet; then this member is the cluster.
+	config.ClusterState = embed.ClusterStateFlagNew
+	config.InitialCluster = config.InitialClusterFromName(f.name)
+	config.InitialClusterToken = f.clusterToken
+
+	config.ClientTLSInfo.CertFile, config.ClientTLSInfo.KeyFile = f.cert, f.key
+	config.ClientTLSInfo.TrustedCAFile = f.ca
+	config.ClientTLSInfo.ClientCertAuth = true
+	config.PeerTLSInfo.CertFile, config.PeerTLSInfo.KeyFile = f.peerCert, f.peerKey
+	config.PeerTLSInfo.TrustedCAFile = f.ca
+	config.PeerTLSInfo.ClientCertAuth = true
+	config.PeerTLSInfo.AllowedCNs = []string{f.peerName}
+	config.TlsMinVersion = "TLS1.3"
+
+	config.TickMs = uint(f.heartbeat.Milliseconds())
+	config.ElectionMs = uint(f.election.Milliseconds())
+	config.QuotaBackendBytes = f.quotaBytes
+	config.AutoCompactionMode = embed.CompactorModePeriodic
+	config.AutoCompactionRetention = f.compactAfter.String()
+	config.UnsafeNoFsync = false
+	config.EnableGRPCGateway = false // JSON over HTTP has no user here
+	config.Logger = "zap"
+	config.LogLevel = f.logLevel
+	config.LogOutputs = []string{embed.StdErrLogOutput}
+	return config, nil
+}
+
+func parseURLs(text string) ([]url.URL, error) {
+	var list []url.URL
+	for each := range strings.SplitSeq(text, ",") {
+		parsed, err := url.Parse(each)
+		if err != nil {
+			return nil, err
+		}
+		if parsed.Scheme != "https" || parsed.Port() == "" {
+			return nil, fmt.Errorf("%q is not of the form https://ADDRESS:PORT", each)
+		}
+		list = append(list, *parsed)
+	}
+	return list, nil
+}
