@@ -55,6 +55,8 @@ type server struct {
 	grpc     *grpc.Server
 	health   *health.Server
 	machined machined
+	// grace is how long calls under way may take to end.
+	grace time.Duration
 }
 
 // newServer assembles the API. It opens no connection yet: machined and
@@ -77,7 +79,7 @@ func newServer(o options, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{health: health.NewServer(), machined: machined}
+	s := &server{health: health.NewServer(), machined: machined, grace: stopTimeout}
 	router := &router{direct: machined.direct}
 	entry := entry{admit: admit, log: log}
 	s.grpc = grpc.NewServer(
@@ -114,10 +116,10 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// stop refuses new calls and waits for those under way, up to stopTimeout.
+// stop refuses new calls and waits for those under way, up to grace.
 func (s *server) stop() {
 	s.health.Shutdown()
-	cut := time.AfterFunc(stopTimeout, s.grpc.Stop)
+	cut := time.AfterFunc(s.grace, s.grpc.Stop)
 	defer cut.Stop()
 	s.grpc.GracefulStop()
 }

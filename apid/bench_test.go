@@ -1,0 +1,63 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
+)
+
+// BenchmarkUnary compares a call through apid to machined with the same call
+// to a bare gRPC server that has the same TLS and the same handler.
+func BenchmarkUnary(b *testing.B) {
+	n := startNode(b, nil)
+	n.machined.version = nil
+	b.Run("apid", func(b *testing.B) { benchmarkVersion(b, n.admin(b)) })
+
+	pair, err := tls.LoadX509KeyPair(n.options.cert, n.options.key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	certs, err := loadCertificates(n.options, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: certs.current.ClientCAs,
+	})))
+	machinepb.RegisterMachineServiceServer(bare, n.machined)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = bare.Serve(listener)
+	}()
+	b.Cleanup(func() { bare.Stop(); <-done })
+	n.address = listener.Addr().String()
+	b.Run("bare", func(b *testing.B) { benchmarkVersion(b, n.admin(b)) })
+}
+
+func benchmarkVersion(b *testing.B, conn *grpc.ClientConn) {
+	client := machinepb.NewMachineServiceClient(conn)
+	ctx := b.Context()
+	if _, err := client.Version(ctx, &machinepb.VersionRequest{}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := client.Version(ctx, &machinepb.VersionRequest{}); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
