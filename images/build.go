@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// defaultEpoch is the time that everything in the artefacts bears, unless
+// SOURCE_DATE_EPOCH (reproducible-builds.org) names another: 2026-01-01.
+const defaultEpoch = 1767225600
+
+// build is one run: where things are, and what earlier targets found out.
+type build struct {
+	source string // the module's folder
+	out    string // artefacts
+	debs   string // downloaded packages
+	epoch  time.Time
+	log    *progress
+
+	digests map[string]string     // of files read so far
+	debian  map[string]debPackage // by name; set by the target packages
+	modules moduleTree            // set by the target modules
+}
+
+func newBuild(out string, log io.Writer) (*build, error) {
+	source, err := moduleFolder()
+	if err != nil {
+		return nil, err
+	}
+	out, err = filepath.Abs(out)
+	if err != nil {
+		return nil, err
+	}
+	epoch := int64(defaultEpoch)
+	if set := os.Getenv("SOURCE_DATE_EPOCH"); set != "" {
+		if epoch, err = strconv.ParseInt(set, 10, 64); err != nil {
+			return nil, fmt.Errorf("SOURCE_DATE_EPOCH: %w; set it to seconds since 1970", err)
+		}
+	}
+	return &build{
+		source:  source,
+		out:     out,
+		debs:    filepath.Join(out, "debs"),
+		epoch:   time.Unix(epoch, 0).UTC(),
+		log:     newProgress(log),
+		digests: map[string]string{},
+	}, nil
+}
+
+// make makes the chosen targets one after the other.
+func (b *build) make(ctx context.Context, chosen []target) error {
+	for _, dir := range []string{b.debs, b.path("build", "stamps")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, t := range chosen {
+		if err := t.make(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	b.log.say("everything is up to date in %s", b.out)
+	return nil
+}
+
+// path is a path below the folder of the artefacts. What is made on the way
+// to an artefact is below "build".
+func (b *build) path(elements ...string) string {
+	return filepath.Join(append([]string{b.out}, elements...)...)
+}
+
+// moduleFolder finds the module that the working directory is in.
+func moduleFolder() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if filepath.Dir(dir) == dir {
+			return "", errors.New("no go.mod here or above: run it in Keelson's source tree")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// command runs a program and returns what it printed; an error holds what it
+// complained about.
+func command(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", commandError(cmd, err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+func commandError(cmd *exec.Cmd, err error, complaint string) error {
+	name := filepath.Base(cmd.Path)
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("%s is not installed; hack/setup.sh build installs it", name)
+	}
+	return fmt.Errorf("%s: %w\n%s", name, err, strings.TrimSpace(complaint))
+}

@@ -1,0 +1,123 @@
+// Command images builds the OS image from this module and from Debian's
+// packages, one artefact per file:
+//
+//	go run ./images [-out DIR] TARGET...
+//
+// What is up to date is left alone, and the same inputs give the same bytes.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// target is something that can be asked for by name.
+type target struct {
+	name  string
+	help  string
+	needs []string
+	make  func(*build, context.Context) error
+}
+
+// targets are in the order in which they are built: each needs only earlier
+// ones.
+var targets = []target{
+	{"programs", "the Go programs of the image", nil, (*build).makePrograms},
+	{"packages", "Debian's packages, downloaded and unpacked", nil, (*build).makePackages},
+	{"modules", "the chosen kernel modules, unpacked and indexed", []string{"packages"}, (*build).makeModules},
+	{"kernel", "vmlinuz", []string{"packages"}, (*build).makeKernel},
+	{"sample", "sample-web.tar, the image of the sample workload", []string{"programs"}, (*build).makeSample},
+	{"rootfs", "rootfs.img and rootfs.roothash", []string{"programs", "packages", "modules"}, (*build).makeRootfs},
+	{"initramfs", "initramfs.cpio.zst", []string{"programs", "modules"}, (*build).makeInitramfs},
+	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
+	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "rootfs", "initramfs", "sbom"}, (*build).makeSizes},
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "images:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	out := flag.String("out", "_out", "folder of the artefacts")
+	flag.Usage = usage
+	flag.Parse()
+	if flag.NArg() == 0 {
+		usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+
+	chosen, err := choose(flag.Args())
+	if err != nil {
+		return err
+	}
+	b, err := newBuild(*out, os.Stdout)
+	if err != nil {
+		return err
+	}
+	return b.make(ctx, chosen)
+}
+
+func usage() {
+	fmt.Fprint(os.Stderr, "usage: go run ./images [-out DIR] TARGET...\n\n")
+	for _, t := range targets {
+		fmt.Fprintf(os.Stderr, "  %-10s %s\n", t.name, t.help)
+	}
+	fmt.Fprintf(os.Stderr, "  %-10s %s\n", "all", "all of these")
+}
+
+// choose returns the targets to make for the names, with what they need, in
+// order.
+func choose(names []string) ([]target, error) {
+	wanted := map[string]bool{}
+	var want func(name string) error
+	want = func(name string) error {
+		if name == "all" {
+			for _, t := range targets {
+				wanted[t.name] = true
+			}
+			return nil
+		}
+		i := slices.IndexFunc(targets, func(t target) bool { return t.name == name })
+		if i < 0 {
+			return fmt.Errorf("there is no target %q; there are %s", name, strings.Join(targetNames(), ", "))
+		}
+		wanted[name] = true
+		for _, need := range targets[i].needs {
+			if err := want(need); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, name := range names {
+		if err := want(name); err != nil {
+			return nil, err
+		}
+	}
+	var chosen []target
+	for _, t := range targets {
+		if wanted[t.name] {
+			chosen = append(chosen, t)
+		}
+	}
+	return chosen, nil
+}
+
+func targetNames() []string {
+	names := make([]string, 0, len(targets)+1)
+	for _, t := range targets {
+		names = append(names, t.name)
+	}
+	return append(names, "all")
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// kernelMetapackage depends on the newest signed generic 6.12 kernel that apt
+// offers.
+const kernelMetapackage = "linux-image-6.12-amd64"
+
+// debianPackages are the packages that the image takes files from, besides the
+// kernel's.
+var debianPackages = []string{
+	// Programs: kube-proxy and the CNI plugins run nft, the kubelet mount and
+	// umount, machined mke2fs and e2fsck.
+	"nftables", "mount", "e2fsprogs",
+	// Their shared libraries.
+	"libc6", "libnftables1", "libnftnl11", "libmnl0", "libxtables12", "libjansson4", "libgmp10",
+	"libedit2", "libbsd0", "libmd0", "libtinfo6",
+	"libmount1", "libblkid1", "libselinux1", "libpcre2-8-0",
+	"libext2fs2", "libcom-err2", "libuuid1",
+	// The certificate authorities that a public registry's certificate is from.
+	"ca-certificates",
+}
+
+// debPackage is one Debian package as apt offers it.
+type debPackage struct {
+	name    string
+	version string
+	sha256  string // of the .deb
+	file    string // the downloaded .deb
+	dir     string // where it is unpacked
+}
+
+func (b *build) makePackages(ctx context.Context) error {
+	kernel, err := kernelPackage(ctx)
+	if err != nil {
+		return err
+	}
+	names := append([]string{kernel}, debianPackages...)
+	// Not in the folder of the downloads: apt-get says nothing of what is there.
+	offers, err := command(ctx, b.path("build"), "apt-get", append([]string{"download", "--print-uris"}, names...)...)
+	if err != nil {
+		return fmt.Errorf("%w\nhack/setup.sh build fetches apt's lists", err)
+	}
+	b.debian = map[string]debPackage{}
+	var missing []string
+	for line := range strings.Lines(offers) {
+		p, err := parseOffer(line)
+		if err != nil {
+			return err
+		}
+		p.file = filepath.Join(b.debs, p.file)
+		p.dir = b.path("build", "packages", p.name)
+		b.debian[p.name] = p
+		if sum, err := b.digest(p.file); err != nil || sum != p.sha256 {
+			missing = append(missing, p.name+"="+p.version)
+			delete(b.digests, p.file)
+		}
+	}
+	if err := b.download(ctx, missing); err != nil {
+		return err
+	}
+	return b.unpack(ctx, names)
+}
+
+// kernelPackage returns the name of the kernel's package; it holds the
+// kernel's version and changes with each security update.
+func kernelPackage(ctx context.Context) (string, error) {
+	depends, err := command(ctx, "", "apt-cache", "depends", "--important", kernelMetapackage)
+	for line := range strings.Lines(depends) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && strings.HasPrefix(name, "linux-image-6.12.") {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("apt offers no kernel by %s (%v): enable bookworm-security in apt's sources and run apt-get update", kernelMetapackage, err)
+}
+
+// parseOffer reads a line of "apt-get download --print-uris":
+// 'URI' NAME_VERSION_ARCH.deb SIZE SHA256:HEX.
+func parseOffer(line string) (debPackage, error) {
+	fields := strings.Fields(line)
+	if len(fields) != 4 {
+		return debPackage{}, fmt.Errorf("apt-get download --print-uris printed %q, not: 'URI' FILE SIZE SHA256:HEX", line)
+	}
+	parts := strings.Split(strings.TrimSuffix(fields[1], ".deb"), "_")
+	sum, isSHA256 := strings.CutPrefix(fields[3], "SHA256:")
+	if len(parts) != 3 || !isSHA256 {
+		return debPackage{}, fmt.Errorf("apt-get download --print-uris printed %q: expected NAME_VERSION_ARCH.deb and a SHA-256", line)
+	}
+	// The colon of an epoch is escaped in file names.
+	version, err := url.PathUnescape(parts[1])
+	if err != nil {
+		return debPackage{}, fmt.Errorf("version in %q: %w", fields[1], err)
+	}
+	return debPackage{name: parts[0], version: version, sha256: sum, file: fields[1]}, nil
+}
+
+// download fetches packages ("NAME=VERSION") and checks that they are what
+// apt's signed lists promise.
+func (b *build) download(ctx context.Context, missing []string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	b.log.say("downloading %d Debian packages", len(missing))
+	// Root's downloads are handed to the user _apt, who cannot write to every
+	// folder and is not needed for this.
+	args := append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, missing...)
+	stop := b.log.watch(func() string { return "still downloading" })
+	_, err := command(ctx, b.debs, "apt-get", args...)
+	stop()
+	if err != nil {
+		return fmt.Errorf("%w\nif apt's lists are old: apt-get update", err)
+	}
+	for _, p := range b.debian {
+		sum, err := b.digest(p.file)
+		if err != nil {
+			return err
+		}
+		if sum != p.sha256 {
+			return fmt.Errorf("%s has SHA-256 %s, apt's lists say %s: delete it and build again", p.file, sum, p.sha256)
+		}
+	}
+	return nil
+}
+
+func (b *build) unpack(ctx context.Context, names []string) error {
+	var sums []string
+	for _, name := range names {
+		if b.debian[name].name == "" {
+			return fmt.Errorf("apt offers no package %s", name)
+		}
+		sums = append(sums, b.debian[name].sha256)
+	}
+	return b.once("unpacking Debian packages", []string{b.path("build", "packages")}, sums, func(partial []string) error {
+		for _, name := range names {
+			dir := filepath.Join(partial[0], name)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			if _, err := command(ctx, "", "dpkg-deb", "--extract", b.debian[name].file, dir); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// kernel returns the kernel's package and its version ("6.12.57+deb12-amd64").
+func (b *build) kernel() (debPackage, string) {
+	for name, p := range b.debian {
+		if version, ok := strings.CutPrefix(name, "linux-image-"); ok {
+			return p, version
+		}
+	}
+	panic("the target packages was not made before")
+}
+
+func (b *build) makeKernel(context.Context) error {
+	p, version := b.kernel()
+	output := []string{b.path("vmlinuz")}
+	return b.once("kernel "+version, output, []string{p.sha256}, func(partial []string) error {
+		content, err := os.ReadFile(filepath.Join(p.dir, "boot", "vmlinuz-"+version))
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(partial[0], content, 0o644)
+	})
+}
