@@ -1,0 +1,39 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// Metadata that apid sets after it has dropped what a client sent under these
+// names.
+const (
+	userKey = "keelson-user"
+	roleKey = "keelson-role"
+)
+
+// caller is who apid says made a call.
+type caller struct {
+	User  string
+	Roles []string
+}
+
+func (c caller) String() string {
+	if c.User == "" {
+		return "a process on the node"
+	}
+	return fmt.Sprintf("%s (%s)", c.User, strings.Join(c.Roles, ", "))
+}
+
+// callerOf reads the caller from the call's metadata.
+func callerOf(ctx context.Context) caller {
+	md, _ := metadata.FromIncomingContext(ctx)
+	var c caller
+	if users := md.Get(userKey); len(users) == 1 {
+		c.User, c.Roles = users[0], md.Get(roleKey)
+	}
+	return c
+}

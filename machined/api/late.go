@@ -1,0 +1,79 @@
+package api
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/api/image"
+)
+
+// late holds what the API is handed only after it serves: it is up before the
+// disk is, so that a node whose disk fails can be asked why.
+type late struct {
+	node Node
+
+	mu      sync.Mutex
+	cluster Cluster
+	images  image.ImageServiceServer
+}
+
+func (l *late) getCluster() (Cluster, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cluster == nil {
+		return nil, l.notYet("the cluster")
+	}
+	return l.cluster, nil
+}
+
+func (l *late) getImages() (image.ImageServiceServer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.images == nil {
+		return nil, l.notYet("container images")
+	}
+	return l.images, nil
+}
+
+// notYet says how far the node is.
+func (l *late) notYet(what string) error {
+	now := l.node.Status()
+	if len(now.GetProblems()) > 0 {
+		return status.Errorf(codes.Unavailable, "the node does not have %s: %s", what, now.GetProblems()[0])
+	}
+	return status.Errorf(codes.Unavailable, "the node does not have %s yet: it is in boot phase %q", what, now.GetPhase())
+}
+
+// lateImages is the image service until and after there is one.
+type lateImages struct {
+	image.UnimplementedImageServiceServer
+	late *late
+}
+
+func (s *lateImages) List(ctx context.Context, request *image.ListRequest) (*image.ListResponse, error) {
+	target, err := s.late.getImages()
+	if err != nil {
+		return nil, err
+	}
+	return target.List(ctx, request)
+}
+
+func (s *lateImages) Import(stream grpc.ClientStreamingServer[image.ImportRequest, image.ImportResponse]) error {
+	target, err := s.late.getImages()
+	if err != nil {
+		return err
+	}
+	return target.Import(stream)
+}
+
+func (s *lateImages) Remove(ctx context.Context, request *image.RemoveRequest) (*image.RemoveResponse, error) {
+	target, err := s.late.getImages()
+	if err != nil {
+		return nil, err
+	}
+	return target.Remove(ctx, request)
+}
