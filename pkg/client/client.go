@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -28,6 +30,13 @@ const DefaultPort = "50000"
 // maxMessage bounds one answer, in bytes: a list of a large cluster's objects
 // comes as one message and is far above gRPC's default of 4 MiB.
 const maxMessage = 64 << 20
+
+// reconnect is how often a node that does not answer is tried: gRPC's default
+// grows to two minutes, which would miss a node that has long come back.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+	MinConnectTimeout: 20 * time.Second,
+}
 
 // Options says how to reach a node and how to prove who asks.
 type Options struct {
@@ -82,6 +91,7 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 		grpc.WithResolvers(builder),
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithConnectParams(reconnect),
 	}
 	if options.Maintenance != nil {
 		dialOptions = append(dialOptions, grpc.WithPerRPCCredentials(pairingCode(options.Maintenance.PairingCode)))

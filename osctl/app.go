@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/keelson-os/keelson/pkg/client"
+)
+
+// Exit codes; exec passes on its program's besides.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as a shell reports a program ended by SIGINT
+)
+
+// app is one call of osctl: its streams, its global flags, and what tests
+// replace.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	// terminal tells whether stdout is one; colour whether to use colours.
+	terminal, colour bool
+	now              func() time.Time
+	configPath       func() (string, error)
+	dial             func(context.Context, client.Options) (*client.Client, error)
+
+	// The global flags.
+	contextName, node                  string
+	endpoint, fingerprint, pairingCode string
+
+	// started is set when flags and arguments were right.
+	started bool
+	// dialled is the last connection's options, for error messages.
+	dialled *client.Options
+}
+
+func newApp() *app {
+	terminal := term.IsTerminal(int(os.Stdout.Fd()))
+	return &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		terminal:   terminal,
+		colour:     terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		now:        time.Now,
+		configPath: client.ConfigPath,
+		dial:       client.Dial,
+	}
+}
+
+func (app *app) globalFlags(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	flags.StringVar(&app.contextName, "context", "", "context of the client config to use instead of the current one")
+	flags.StringVarP(&app.node, "node", "N", "", "node to ask: a name of the context's nodes, or HOST[:PORT]")
+	flags.StringVar(&app.endpoint, "endpoint", "", "HOST[:PORT] of a node in maintenance mode (with --fingerprint and --pairing-code)")
+	flags.StringVar(&app.fingerprint, "fingerprint", "", "SHA-256 of the node's certificate, as its console shows it")
+	flags.StringVar(&app.pairingCode, "pairing-code", "", "pairing code, as the node's console shows it")
+	root.MarkFlagsRequiredTogether("endpoint", "fingerprint", "pairing-code")
+	root.MarkFlagsMutuallyExclusive("endpoint", "node")
+	root.MarkFlagsMutuallyExclusive("endpoint", "context")
+	// Neither fails: the flags exist.
+	_ = root.RegisterFlagCompletionFunc("context", app.completeContexts)
+	_ = root.RegisterFlagCompletionFunc("node", app.completeNodes)
+}
+
+// execute runs the command that args name and returns the exit code.
+func (app *app) execute(ctx context.Context, args []string) int {
+	root := app.root()
+	root.SetArgs(args)
+	root.SetIn(app.stdin)
+	root.SetOut(app.stdout)
+	root.SetErr(app.stderr)
+	command, err := root.ExecuteContextC(ctx)
+	var program programExit
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &program):
+		return int(program)
+	case ctx.Err() != nil:
+		fmt.Fprintln(app.stderr, "interrupted")
+		return exitInterrupted
+	case !app.started || errors.As(err, &usage):
+		fmt.Fprintf(app.stderr, "%s %v\nSee \"%s --help\".\n", app.paint(red, "error:"), err, command.CommandPath())
+		return exitUsage
+	}
+	fmt.Fprintln(app.stderr, app.paint(red, "error:"), app.explain(err))
+	return exitError
+}
+
+// usageError is an error in how osctl was called that flags' and arguments'
+// own checks do not find.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// programExit is the exit code of a program that exec ran.
+type programExit int
+
+func (code programExit) Error() string {
+	return fmt.Sprintf("the program exited with code %d", int(code))
+}
+
+// loadConfig reads the client config.
+func (app *app) loadConfig() (*client.Config, error) {
+	path, err := app.configPath()
+	if err != nil {
+		return nil, err
+	}
+	return client.LoadConfig(path)
+}
+
+// currentContext returns the context in use and its name.
+func (app *app) currentContext() (*client.Context, string, error) {
+	config, err := app.loadConfig()
+	if err != nil {
+		return nil, "", err
+	}
+	name := app.contextName
+	if name == "" {
+		name = config.Current
+	}
+	context, err := config.Get(name)
+	return context, name, err
+}
+
+// connect returns a client of the node that the global flags choose. It is
+// closed when ctx ends.
+func (app *app) connect(ctx context.Context) (*client.Client, error) {
+	var options client.Options
+	if app.endpoint != "" {
+		options = client.Options{Endpoint: app.endpoint, Maintenance: &client.Maintenance{
+			Fingerprint: app.fingerprint, PairingCode: app.pairingCode,
+		}}
+	} else {
+		context, _, err := app.currentContext()
+		if err != nil {
+			return nil, err
+		}
+		options = context.Options(app.node)
+	}
+	return app.connectTo(ctx, options)
+}
+
+func (app *app) connectTo(ctx context.Context, options client.Options) (*client.Client, error) {
+	app.dialled = &options
+	return app.dial(ctx, options)
+}
+
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	command := &cobra.Command{
+		Use: use, Short: short,
+		RunE: func(command *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q for %q", args[0], command.CommandPath())
+			}
+			return command.Help()
+		},
+	}
+	command.AddCommand(commands...)
+	return command
+}

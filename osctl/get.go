@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/api/workload"
+	"github.com/keelson-os/keelson/pkg/client"
+)
+
+func (app *app) getCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "get RESOURCE [NAME…]", Short: "Show objects of the cluster",
+		Example: `  osctl get pods -A
+  osctl get deployments,services -n shop
+  osctl get pod/web-0 -o yaml
+  osctl get pods -l app=web -w
+  osctl get node node-1 -o jsonpath='{.status.nodeInfo.kernelVersion}'`,
+		ValidArgsFunction: cobra.FixedCompletions(commonResources, cobra.ShellCompDirectiveNoFileComp),
+	}
+	output := addOutput(command, asTable, asWide, asJSON, asYAML, asName, "jsonpath=TEMPLATE")
+	var selection selectionFlags
+	selection.add(command)
+	flags := command.Flags()
+	watch := flags.BoolP("watch", "w", false, "keep showing changes")
+	noHeaders := flags.Bool("no-headers", false, "print no header line")
+	managedFields := flags.Bool("show-managed-fields", false, "keep managedFields in JSON and YAML")
+	command.RunE = func(command *cobra.Command, args []string) error {
+		selections, err := selection.parse(args)
+		if err != nil {
+			return err
+		}
+		if *watch && len(selections) > 1 {
+			return usagef("-w shows one resource at a time")
+		}
+		options := printOptions{
+			namespaces: selection.all, kinds: len(selections) > 1, noHeaders: *noHeaders, managedFields: *managedFields,
+		}
+		printer, err := newObjectPrinter(output.value, options)
+		if err != nil {
+			return err
+		}
+		node, err := app.connect(command.Context())
+		if err != nil {
+			return err
+		}
+		if *watch {
+			return app.watch(command.Context(), node, selections[0], printer)
+		}
+		for i, one := range selections {
+			if i > 0 && printer.isTable() {
+				fmt.Fprintln(app.stdout)
+				// Another resource's columns have widths of their own.
+				if printer, err = newObjectPrinter(output.value, options); err != nil {
+					return err
+				}
+			}
+			if err := app.get(command.Context(), node, one, printer); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return command
+}
+
+// commonResources are offered by completion; the cluster knows more.
+var commonResources = []string{
+	"configmaps", "cronjobs", "daemonsets", "deployments", "endpointslices", "events", "ingresses", "jobs", "namespaces",
+	"nodes", "persistentvolumeclaims", "pods", "replicasets", "secrets", "serviceaccounts", "services", "statefulsets",
+}
+
+func (app *app) get(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) error {
+	answer, err := node.Workload.Get(ctx, &workload.GetRequest{Selection: selection, Output: printer.wants()})
+	if err != nil {
+		return err
+	}
+	count, err := printer.print(app.stdout, answer.GetJson())
+	if err == nil && count == 0 {
+		app.sayNothingFound(selection)
+	}
+	return err
+}
+
+// sayNothingFound is on stderr: a script that counts lines is not misled.
+func (app *app) sayNothingFound(selection *workload.Selection) {
+	where := " in namespace default"
+	switch {
+	case selection.GetAllNamespaces():
+		where = ""
+	case selection.GetNamespace() != "":
+		where = " in namespace " + selection.GetNamespace()
+	}
+	fmt.Fprintf(app.stderr, "no %s found%s\n", selection.GetResource(), where)
+}
+
+func (app *app) watch(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) error {
+	stream, err := node.Workload.Watch(ctx, &workload.WatchRequest{Selection: selection, Output: printer.wants()})
+	if err != nil {
+		return err
+	}
+	return each(stream, func(change *workload.WatchResponse) error {
+		_, err := printer.print(app.stdout, change.GetJson())
+		return err
+	})
+}

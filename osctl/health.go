@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/api/cluster"
+	"github.com/keelson-os/keelson/pkg/client"
+)
+
+const (
+	// healthInterval is how often a waiting command asks again.
+	healthInterval = 2 * time.Second
+	// healthCallTimeout bounds one question: a node on its way up may accept
+	// a connection and not answer.
+	healthCallTimeout = 30 * time.Second
+)
+
+func (app *app) healthCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "health", Short: "Check the node and its cluster", Args: cobra.NoArgs,
+	}
+	output := addOutput(command, asTable, asJSON, asYAML)
+	wait := command.Flags().Bool("wait", false, "wait until every check passes")
+	timeout := command.Flags().Duration("timeout", 10*time.Minute, "how long to wait")
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		node, err := app.connect(command.Context())
+		if err != nil {
+			return err
+		}
+		var answer *cluster.HealthResponse
+		var waitErr error
+		if *wait {
+			answer, waitErr = waitHealthy(command.Context(), node, *timeout, nil)
+		} else {
+			answer, err = node.Cluster.Health(command.Context(), &cluster.HealthRequest{})
+			if err != nil {
+				return err
+			}
+		}
+		if answer != nil {
+			if err := app.printHealth(output.value, answer); err != nil {
+				return err
+			}
+		}
+		if waitErr != nil {
+			return waitErr
+		}
+		if !answer.GetHealthy() {
+			return errors.New("not healthy: see the checks above; osctl services, osctl logs SERVICE and osctl events say more")
+		}
+		return nil
+	}
+	return command
+}
+
+func (app *app) printHealth(format string, answer *cluster.HealthResponse) error {
+	if format != asTable {
+		return app.printMessage(format, answer)
+	}
+	table := newTable("CHECK", "RESULT", "MESSAGE")
+	for _, check := range answer.GetChecks() {
+		result := cell{"ok", green}
+		if !check.GetOk() {
+			result = cell{"failed", red}
+		}
+		table.add(check.GetName(), result, check.GetMessage())
+	}
+	return app.print(table)
+}
+
+// waitHealthy asks until every check passes and returns the last answer, which
+// may be nil. progress, if set, hears what is still awaited.
+func waitHealthy(ctx context.Context, node *client.Client, timeout time.Duration, progress func(string)) (*cluster.HealthResponse, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not healthy within %s", timeout))
+	defer cancel()
+	var last *cluster.HealthResponse
+	err := poll(ctx, healthInterval, func(ctx context.Context) (bool, error) {
+		answer, err := node.Cluster.Health(ctx, &cluster.HealthRequest{})
+		if err != nil {
+			return false, err
+		}
+		last = answer
+		if progress != nil {
+			progress(firstFailed(answer))
+		}
+		return answer.GetHealthy(), nil
+	})
+	return last, err
+}
+
+func firstFailed(answer *cluster.HealthResponse) string {
+	for _, check := range answer.GetChecks() {
+		if !check.GetOk() {
+			return fmt.Sprintf("%s: %s", check.GetName(), check.GetMessage())
+		}
+	}
+	return ""
+}
+
+// poll calls done until it is, or ctx ends, each call with a timeout. Errors
+// that asking again cannot change end it at once; the others are told when
+// the time is over.
+func poll(ctx context.Context, interval time.Duration, done func(context.Context) (bool, error)) error {
+	var last error
+	for {
+		callCtx, cancel := context.WithTimeout(ctx, healthCallTimeout)
+		finished, err := done(callCtx)
+		cancel()
+		switch {
+		case err == nil && finished:
+			return nil
+		case permanent(err):
+			return err
+		case ctx.Err() == nil:
+			last = err
+		}
+		select {
+		case <-time.After(interval):
+		case <-ctx.Done():
+			if last != nil {
+				return fmt.Errorf("%w; the last try: %w", context.Cause(ctx), last)
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// permanent tells whether a call that failed would fail again.
+func permanent(err error) bool {
+	switch status.Code(err) {
+	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.InvalidArgument:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/version"
+)
+
+func main() { os.Exit(run()) }
+
+// run calls the command and returns the exit code.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	app := newApp()
+	// A second Ctrl-C ends the program at once, whatever it does.
+	context.AfterFunc(ctx, stop)
+	return app.execute(ctx, os.Args[1:])
+}
+
+// root is the command list.
+func (app *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "osctl",
+		Short: "Drive Keelson nodes, clusters, and what runs on them",
+		Long: `osctl drives Keelson nodes and clusters, and what runs on them.
+
+Exit codes: 0 success; 1 the command did not succeed; 2 it was called wrongly;
+130 it was interrupted; "exec" passes on the exit code of the program it ran.
+Environment: OSCTL_CONFIG is the path of the client config, NO_COLOR switches
+colours off.`,
+		Version:       version.Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
+			if err := command.ValidateFlagGroups(); err != nil {
+				return err
+			}
+			app.started = true
+			return nil
+		},
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	app.globalFlags(root)
+
+	root.AddGroup(
+		&cobra.Group{ID: "cluster", Title: "Clusters:"},
+		&cobra.Group{ID: "node", Title: "Nodes:"},
+		&cobra.Group{ID: "workload", Title: "Workloads:"},
+		&cobra.Group{ID: "config", Title: "Configuration:"},
+	)
+	in := func(group string, commands ...*cobra.Command) {
+		for _, command := range commands {
+			command.GroupID = group
+			root.AddCommand(command)
+		}
+	}
+	in("cluster",
+		app.clusterCommand(),
+		app.bootstrapCommand(),
+		app.healthCommand(),
+		app.kubeconfigCommand(),
+	)
+	in("node",
+		app.versionCommand(),
+		app.statusCommand(),
+		app.servicesCommand(),
+		app.serviceCommand(),
+		app.logsCommand(),
+		app.dmesgCommand(),
+		app.eventsCommand(),
+		app.imageCommand(),
+		app.rebootCommand(),
+		app.shutdownCommand(),
+	)
+	in("workload",
+		app.applyCommand(),
+		app.getCommand(),
+		app.deleteCommand(),
+		app.execCommand(),
+	)
+	in("config",
+		app.genCommand(),
+		app.validateCommand(),
+		app.configCommand(),
+	)
+	root.AddCommand(app.docsCommand())
+	return root
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// maxManifest bounds one file of manifests, in bytes: etcd takes no object
+// above 1.5 MiB, so a larger file was hardly meant.
+const maxManifest = 3 << 20
+
+// manifestSuffixes are the files that are taken from a directory.
+var manifestSuffixes = []string{".yaml", ".yml", ".json"}
+
+// readManifests reads files, directories (their manifests, by name) and
+// standard input ("-").
+func (app *app) readManifests(names []string, recursive bool) ([]*workload.Manifest, error) {
+	var manifests []*workload.Manifest
+	for _, name := range names {
+		if name == "-" {
+			manifest, err := readManifest("-", app.stdin)
+			if err != nil {
+				return nil, err
+			}
+			manifests = append(manifests, manifest)
+			continue
+		}
+		files, err := manifestFiles(name, recursive)
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range files {
+			manifest, err := readManifestFile(path)
+			if err != nil {
+				return nil, err
+			}
+			manifests = append(manifests, manifest)
+		}
+	}
+	return manifests, nil
+}
+
+// manifestFiles lists what a file or directory stands for.
+func manifestFiles(name string, recursive bool) ([]string, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{name}, nil
+	}
+	var files []string
+	err = filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if path != name && !recursive {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if slices.Contains(manifestSuffixes, filepath.Ext(path)) {
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s: no .yaml, .yml or .json file in this directory", name)
+	}
+	return files, nil
+}
+
+func readManifestFile(path string) (*workload.Manifest, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return readManifest(path, file)
+}
+
+func readManifest(source string, reader io.Reader) (*workload.Manifest, error) {
+	content, err := io.ReadAll(io.LimitReader(reader, maxManifest+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", source, err)
+	}
+	if len(content) > maxManifest {
+		return nil, fmt.Errorf("%s: larger than %s: split it", source, size(maxManifest))
+	}
+	return &workload.Manifest{Source: source, Content: content}, nil
+}
+
+// results prints what became of each object and counts the refused ones.
+type results struct {
+	app           *app
+	total, failed int
+	suffix        string
+}
+
+func (results *results) add(result *workload.ObjectResult) {
+	results.total++
+	if result.GetError() == "" {
+		fmt.Fprintf(results.app.stdout, "%s %s%s\n", result.GetObject(), result.GetAction(), results.suffix)
+		return
+	}
+	results.failed++
+	where := ""
+	if result.GetSource() != "" {
+		where = result.GetSource() + ":"
+		if result.GetLine() > 0 {
+			where += fmt.Sprintf("%d:", result.GetLine())
+		}
+		where += " "
+	}
+	object := ""
+	if result.GetObject() != "" {
+		object = result.GetObject() + ": "
+	}
+	fmt.Fprintf(results.app.stderr, "%s%s%s\n", where, object, results.app.paint(red, result.GetError()))
+}
+
+// err is an error when any object was refused.
+func (results *results) err() error {
+	switch {
+	case results.failed == 0:
+		return nil
+	case results.total == 1:
+		return errors.New("the object was refused: see above")
+	}
+	return fmt.Errorf("%d of %d objects were refused: see above", results.failed, results.total)
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/liggitt/tabwriter"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// printOptions is how get prints besides its format.
+type printOptions struct {
+	namespaces, kinds, noHeaders, managedFields bool
+}
+
+// objectPrinter prints Kubernetes objects as kubectl does.
+type objectPrinter struct {
+	format  string
+	options printOptions
+	printer printers.ResourcePrinter
+	names   printers.NamePrinter
+	columns []metav1.TableColumnDefinition
+	// tabs is kept for a watch: it remembers the columns' widths.
+	tabs *tabwriter.Writer
+}
+
+func newObjectPrinter(format string, options printOptions) (*objectPrinter, error) {
+	result := &objectPrinter{format: format, options: options, names: printers.NamePrinter{ShortOutput: true}}
+	template, isPath := strings.CutPrefix(format, "jsonpath=")
+	switch {
+	case format == asJSON:
+		result.printer = &printers.JSONPrinter{}
+	case format == asYAML:
+		result.printer = &printers.YAMLPrinter{}
+	case format == asName:
+		result.printer = &result.names
+	case isPath:
+		if !strings.Contains(template, "{") {
+			template = "{" + template + "}"
+		}
+		path, err := printers.NewJSONPathPrinter(template)
+		if err != nil {
+			return nil, usagef("-o jsonpath: %v", err)
+		}
+		path.AllowMissingKeys(true)
+		result.printer = path
+	default:
+		result.printer = printers.NewTablePrinter(printers.PrintOptions{
+			NoHeaders: options.noHeaders, WithNamespace: options.namespaces, Wide: format == asWide,
+		})
+	}
+	return result, nil
+}
+
+func (printer *objectPrinter) isTable() bool {
+	return printer.format == asTable || printer.format == asWide
+}
+
+// wants is what to ask the server for.
+func (printer *objectPrinter) wants() workload.Output {
+	if printer.isTable() {
+		return workload.Output_OUTPUT_TABLE
+	}
+	return workload.Output_OUTPUT_OBJECTS
+}
+
+// print prints an answer and returns how many objects it held.
+func (printer *objectPrinter) print(out io.Writer, text []byte) (int, error) {
+	if printer.isTable() {
+		return printer.printTable(out, text)
+	}
+	object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, text)
+	if err != nil {
+		return 0, fmt.Errorf("read the node's answer: %w", err)
+	}
+	count := 1
+	if meta.IsListType(object) {
+		count = meta.LenList(object)
+	}
+	if !printer.options.managedFields {
+		if err := dropManagedFields(object); err != nil {
+			return 0, err
+		}
+	}
+	return count, printer.printer.PrintObj(object, out)
+}
+
+func dropManagedFields(object runtime.Object) error {
+	drop := func(one runtime.Object) error {
+		accessor, err := meta.Accessor(one)
+		if err != nil {
+			return fmt.Errorf("read the node's answer: %w", err)
+		}
+		accessor.SetManagedFields(nil)
+		return nil
+	}
+	if meta.IsListType(object) {
+		return meta.EachListItem(object, drop)
+	}
+	return drop(object)
+}
+
+// printTable prints the columns that Kubernetes made.
+func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error) {
+	table := &metav1.Table{}
+	// Numbers are kept as they were written: 1000000 is not to be 1e+06.
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(table); err != nil {
+		return 0, fmt.Errorf("read the node's answer: %w", err)
+	}
+	if table.Kind != "Table" {
+		return 0, errors.New("read the node's answer: expected a Table")
+	}
+	// A watch sends the columns once.
+	if len(table.ColumnDefinitions) == 0 {
+		table.ColumnDefinitions = printer.columns
+	}
+	printer.columns = table.ColumnDefinitions
+	for i := range table.Rows {
+		row := &table.Rows[i]
+		if len(row.Object.Raw) == 0 {
+			continue
+		}
+		object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, row.Object.Raw)
+		if err != nil {
+			return 0, fmt.Errorf("read the node's answer: %w", err)
+		}
+		row.Object.Object = object
+		if printer.options.kinds {
+			qualify(table, row, object)
+		}
+	}
+	if len(table.Rows) == 0 {
+		return 0, nil
+	}
+	if printer.tabs == nil {
+		printer.tabs = printers.GetNewTabWriter(out)
+	}
+	if err := printer.printer.PrintObj(table, printer.tabs); err != nil {
+		return 0, err
+	}
+	return len(table.Rows), printer.tabs.Flush()
+}
+
+// qualify puts the kind before a row's name, when several kinds are shown.
+func qualify(table *metav1.Table, row *metav1.TableRow, object runtime.Object) {
+	item, ok := object.(*unstructured.Unstructured)
+	if !ok || item.GetName() == "" {
+		return
+	}
+	for i, column := range table.ColumnDefinitions {
+		if i < len(row.Cells) && column.Format == "name" && row.Cells[i] == item.GetName() {
+			row.Cells[i] = strings.ToLower(item.GetKind()) + "/" + item.GetName()
+		}
+	}
+}

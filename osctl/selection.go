@@ -1,0 +1,68 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// selectionFlags are what kubectl's users know: -n, -A, -l, --field-selector.
+type selectionFlags struct {
+	namespace      string
+	all            bool
+	labels, fields string
+}
+
+func (selection *selectionFlags) add(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVarP(&selection.namespace, "namespace", "n", "", "namespace (default \"default\")")
+	flags.BoolVarP(&selection.all, "all-namespaces", "A", false, "all namespaces")
+	flags.StringVarP(&selection.labels, "selector", "l", "", "labels that the objects must have: app=web,tier!=test")
+	flags.StringVar(&selection.fields, "field-selector", "", "fields that the objects must have: status.phase=Running")
+	command.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
+}
+
+// parse reads "RESOURCE[,RESOURCE] [NAME…]" or "RESOURCE/NAME…" into one
+// selection for each resource.
+func (selection *selectionFlags) parse(args []string) ([]*workload.Selection, error) {
+	if len(args) == 0 {
+		return nil, usagef("name a resource: pods, deployments, services, nodes, events, …")
+	}
+	var selections []*workload.Selection
+	add := func(resource string, names ...string) {
+		selections = append(selections, &workload.Selection{
+			Resource: resource, Names: names, Namespace: selection.namespace, AllNamespaces: selection.all,
+			LabelSelector: selection.labels, FieldSelector: selection.fields,
+		})
+	}
+	if !strings.Contains(args[0], "/") {
+		for _, resource := range strings.Split(args[0], ",") {
+			if resource == "" {
+				return nil, usagef("%q: a resource's name is missing", args[0])
+			}
+			add(resource, args[1:]...)
+		}
+	} else {
+		for _, arg := range args {
+			resource, name, _ := strings.Cut(arg, "/")
+			if resource == "" || name == "" || strings.Contains(name, "/") {
+				return nil, usagef("%q: expected RESOURCE/NAME", arg)
+			}
+			add(resource, name)
+		}
+	}
+	for _, one := range selections {
+		if len(one.GetNames()) == 0 {
+			continue
+		}
+		if selection.all {
+			return nil, usagef("an object's name needs its namespace: expected -n instead of -A")
+		}
+		if selection.labels != "" || selection.fields != "" {
+			return nil, usagef("names and selectors exclude each other")
+		}
+	}
+	return selections, nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/api/machine"
+)
+
+func (app *app) statusCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "status", Short: "Tell how far the node is and what it uses", Args: cobra.NoArgs,
+		Long: `Tell how far the node is and what it uses.
+
+A node that has no usable config is in maintenance mode; it answers too, with
+what its console shows:
+  osctl status --endpoint HOST --fingerprint HEX --pairing-code CODE`,
+	}
+	output := addOutput(command, asTable, asJSON, asYAML)
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		node, err := app.connect(command.Context())
+		if err != nil {
+			return err
+		}
+		answer, err := node.Machine.Status(command.Context(), &machine.StatusRequest{})
+		if err != nil {
+			return err
+		}
+		if output.value != asTable {
+			return app.printMessage(output.value, answer)
+		}
+		stats, err := node.Machine.Stats(command.Context(), &machine.StatsRequest{})
+		if err != nil && !refusedHere(err) {
+			return err
+		}
+		return app.printStatus(answer, stats)
+	}
+	return command
+}
+
+// refusedHere tells whether a call is one that maintenance mode does not have.
+func refusedHere(err error) bool {
+	var state grpcError
+	if !errors.As(err, &state) {
+		return false
+	}
+	switch status.Code(err) {
+	case codes.PermissionDenied, codes.Unimplemented, codes.Unauthenticated:
+		return true
+	}
+	return false
+}
+
+// printStatus prints the node's state; stats may be nil.
+func (app *app) printStatus(answer *machine.StatusResponse, stats *machine.StatsResponse) error {
+	table := &table{}
+	table.add("stage", cell{stageName(answer.GetStage()), stageColour(answer.GetStage())})
+	if answer.GetPhase() != "" && answer.GetStage() != machine.StatusResponse_STAGE_RUNNING {
+		table.add("phase", answer.GetPhase())
+	}
+	if stats != nil {
+		table.add("uptime", age(stats.GetUptime().AsDuration()))
+		table.add("memory", fmt.Sprintf("%s used of %s",
+			size(stats.GetMemoryTotal()-min(stats.GetMemoryAvailable(), stats.GetMemoryTotal())), size(stats.GetMemoryTotal())))
+		if stats.GetVarTotal() > 0 {
+			table.add("/var", fmt.Sprintf("%s free of %s", size(stats.GetVarAvailable()), size(stats.GetVarTotal())))
+		}
+	}
+	for i, problem := range answer.GetProblems() {
+		label := ""
+		if i == 0 {
+			label = "problems"
+		}
+		for _, line := range strings.Split(strings.TrimSpace(problem), "\n") {
+			table.add(label, cell{line, red})
+			label = ""
+		}
+	}
+	return app.print(table)
+}
+
+// stageName is a stage in one word.
+func stageName(stage machine.StatusResponse_Stage) string {
+	return strings.ToLower(strings.TrimPrefix(stage.String(), "STAGE_"))
+}
+
+func stageColour(stage machine.StatusResponse_Stage) colour {
+	if stage == machine.StatusResponse_STAGE_RUNNING {
+		return green
+	}
+	return yellow
+}
