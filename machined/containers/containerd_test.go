@@ -1,0 +1,358 @@
+package containers
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/api/image"
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// These tests run against a real containerd, as root: KEELSON_CONTAINERD names
+// its program.
+
+func TestWithContainerd(t *testing.T) {
+	program := os.Getenv("KEELSON_CONTAINERD")
+	if program == "" || os.Getuid() != 0 {
+		t.Skip("needs KEELSON_CONTAINERD=PROGRAM and root")
+	}
+	s := startContainerd(t, program)
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, *Service)
+	}{
+		{"pause", testPause},
+		{"bad archives", testBadArchives},
+		{"good archives", testGoodArchives},
+		{"a client that goes away", testClientGoesAway},
+	} {
+		t.Run(step.name, func(t *testing.T) { step.run(t, s) })
+	}
+}
+
+func startContainerd(t *testing.T, program string) *Service {
+	t.Helper()
+	base := t.TempDir()
+	pause := filepath.Join(base, "pause.tar")
+	if err := os.WriteFile(pause, archive(t, PauseImage), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{
+		LookupUser:   func(string) (supervise.User, error) { return supervise.User{}, nil },
+		ConfigDir:    filepath.Join(base, "config"),
+		CNIDir:       filepath.Join(base, "cni"),
+		Socket:       filepath.Join(base, "c.sock"),
+		DataDir:      filepath.Join(base, "data"),
+		PauseArchive: pause,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if err := s.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The node's configuration with other paths.
+	file := filepath.Join(s.options.ConfigDir, configFile)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(text, []byte(dataDir), []byte(s.options.DataDir))
+	text = bytes.ReplaceAll(text, []byte("'/run/containerd'"), []byte("'"+filepath.Join(base, "state")+"'"))
+	text = fmt.Appendf(text, "\n[plugins.'io.containerd.server.v1.grpc']\n  address = '%s'\n[plugins.'io.containerd.server.v1.ttrpc']\n  address = '%s.ttrpc'\n", s.options.Socket, s.options.Socket)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	process := exec.Command(program, "--config", file)
+	process.Stderr = &log
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = process.Process.Signal(os.Interrupt)
+		_ = process.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for err := s.probe(ctx); err != nil; err = s.probe(ctx) {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			_ = process.Process.Kill()
+			_ = process.Wait()
+			t.Fatalf("containerd is not healthy: %v\n%s", err, log.String())
+		}
+	}
+	return s
+}
+
+// archive makes a Docker archive of one small image.
+func archive(t *testing.T, reference string) []byte {
+	t.Helper()
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	content := make([]byte, 300_000)
+	// Each image has a layer of its own: one that is unpacked already is not
+	// unpacked again, and so not checked.
+	noise := rand.New(rand.NewPCG(uint64(crc32.ChecksumIEEE([]byte(reference))), 2))
+	for i := range content {
+		content[i] = byte(noise.Uint32())
+	}
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "program", Mode: 0o755, Size: int64(len(content))})); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.Write(content)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	made, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Config = "linux", "amd64", v1.Config{Entrypoint: []string{"/program"}, Labels: map[string]string{"for": reference}}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := tarball.Write(tag, img, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// upload is the API's stream of one archive.
+type upload struct {
+	grpc.ServerStream
+	ctx      context.Context
+	rest     []byte
+	end      error
+	response *image.ImportResponse
+}
+
+func (u *upload) Context() context.Context { return u.ctx }
+
+func (u *upload) Recv() (*image.ImportRequest, error) {
+	if len(u.rest) == 0 {
+		return nil, u.end
+	}
+	n := min(len(u.rest), 64<<10)
+	chunk := u.rest[:n]
+	u.rest = u.rest[n:]
+	return &image.ImportRequest{Chunk: chunk}, nil
+}
+
+func (u *upload) SendAndClose(response *image.ImportResponse) error {
+	u.response = response
+	return nil
+}
+
+func send(t *testing.T, s *Service, content []byte, end error) (*image.ImportResponse, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	u := &upload{ctx: ctx, rest: content, end: end}
+	err := s.ImageServer().Import(u)
+	return u.response, err
+}
+
+func list(t *testing.T, s *Service) []string {
+	t.Helper()
+	response, err := s.ImageServer().List(t.Context(), &image.ListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, each := range response.GetImages() {
+		names = append(names, each.GetName())
+		if each.GetSize() < 300_000 {
+			t.Errorf("%s: size %d, want that of its layer and more", each.GetName(), each.GetSize())
+		}
+	}
+	return names
+}
+
+// blobs counts the files of containerd's content store, finished or not.
+func blobs(t *testing.T, s *Service) int {
+	t.Helper()
+	count := 0
+	err := filepath.WalkDir(filepath.Join(s.options.DataDir, "io.containerd.content.v1.content"), func(_ string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			count++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+func testPause(t *testing.T, s *Service) {
+	if got := list(t, s); len(got) != 1 || got[0] != PauseImage {
+		t.Errorf("images %q, want the pause image", got)
+	}
+	_, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: PauseImage})
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("removing the pause image: %v, want FailedPrecondition", err)
+	}
+}
+
+func testBadArchives(t *testing.T, s *Service) {
+	whole := archive(t, "example.com/bad:1")
+	flipped := bytes.Clone(whole)
+	flipped[bytes.Index(flipped, []byte{0x1f, 0x8b})+100_000] ^= 1 // within the layer
+	before := blobs(t, s)
+	for name, content := range map[string][]byte{
+		"empty":                 nil,
+		"text":                  []byte("this is no archive"),
+		"zeros":                 make([]byte, 1<<20),
+		"noise":                 bytes.Repeat([]byte("noise"), 10_000),
+		"truncated":             whole[:len(whole)/2],
+		"truncated, gzip":       zip(t, whole)[:200_000],
+		"truncated, zstd":       zstandard(t, whole)[:200_000],
+		"a layer's bit flipped": flipped,
+		"no layer":              without(t, whole, ".tar.gz"),
+		"no manifest":           without(t, whole, "manifest.json"),
+		"another tar":           without(t, without(t, whole, "manifest.json"), ".tar.gz"),
+	} {
+		_, err := send(t, s, content, io.EOF)
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v, want InvalidArgument", name, err)
+		} else {
+			t.Logf("%s: %v", name, status.Convert(err).Message())
+		}
+		if got := list(t, s); len(got) != 1 {
+			t.Errorf("%s: images %q are there now", name, got)
+		}
+		if after := blobs(t, s); after != before {
+			t.Errorf("%s: %d files of content, before %d", name, after, before)
+		}
+	}
+}
+
+func testGoodArchives(t *testing.T, s *Service) {
+	plain := archive(t, "example.com/good:1")
+	for name, content := range map[string][]byte{"plain": plain, "gzip": zip(t, plain), "zstd": zstandard(t, plain)} {
+		response, err := send(t, s, content, io.EOF)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := response.GetImages(); len(got) != 1 || got[0].GetName() != "example.com/good:1" || got[0].GetPinned() {
+			t.Errorf("%s: imported %v", name, got)
+		}
+	}
+	_, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/missing:1"})
+	if status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), "example.com/good:1") {
+		t.Errorf("removing what is not there: %v, want NotFound with the names there are", err)
+	}
+	if _, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/good:1"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, s); len(got) != 1 {
+		t.Errorf("images %q are left", got)
+	}
+}
+
+func testClientGoesAway(t *testing.T, s *Service) {
+	content := archive(t, "example.com/gone:1")
+	_, err := send(t, s, content[:len(content)/2], status.Error(codes.Canceled, "gone"))
+	if status.Code(err) != codes.Canceled {
+		t.Errorf("got %v, want Canceled", err)
+	}
+	if got := list(t, s); len(got) != 1 {
+		t.Errorf("images %q are there now", got)
+	}
+	// The next one is not held up.
+	if _, err := send(t, s, archive(t, "example.com/good:2"), io.EOF); err != nil {
+		t.Error(err)
+	}
+}
+
+func zip(t *testing.T, content []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err := w.Write(content)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func zstandard(t *testing.T, content []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(content, nil)
+}
+
+// without copies an archive but the entries whose name ends so.
+func without(t *testing.T, content []byte, suffix string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for r := tar.NewReader(bytes.NewReader(content)); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(header.Name, suffix) {
+			continue
+		}
+		if err := w.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
