@@ -18,7 +18,7 @@ import (
 func TestMountBase(t *testing.T) {
 	machine := &hosttest.OS{Fail: map[string]error{
 		"MkdirAll":              fs.ErrExist, // the root is read-only: the directories are there
-		"Mount devtmpfs":        unix.EBUSY,  // stage 1 moved it here
+		"Mount devtmpfs":        unix.EBUSY,  // the initramfs moved it here
 		"Mount securityfs":      unix.ENODEV,
 		"Mount bpf /sys/fs/bpf": unix.EPERM,
 	}}

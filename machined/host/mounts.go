@@ -42,7 +42,7 @@ var baseMounts = []mountPoint{
 }
 
 // MountBase mounts the kernel's file systems and the memory-backed directories.
-// What stage 1 or the kernel already mounted is left as it is. All failures are
+// What the initramfs or the kernel already mounted is left as it is. All failures are
 // reported together, so that one log line tells the whole story.
 func MountBase(os OS) error {
 	var failed []error
@@ -52,7 +52,7 @@ func MountBase(os OS) error {
 		mkdirErr := os.MkdirAll(m.target, m.mode)
 		err := os.Mount(m.source, m.target, m.fstype, m.flags, m.data)
 		if errors.Is(err, unix.EBUSY) {
-			continue // mounted by stage 1
+			continue // mounted by the initramfs
 		}
 		if errors.Is(err, fs.ErrNotExist) && mkdirErr != nil {
 			err = mkdirErr

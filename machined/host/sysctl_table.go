@@ -16,11 +16,13 @@ var kubernetesSysctls = []Sysctl{
 	{"kernel.keys.root_maxbytes", "25000000"},
 	{"fs.inotify.max_user_instances", "8192"}, // every container's log is watched
 	{"fs.inotify.max_user_watches", "524288"},
-	{"kernel.pid_max", "4194304"},                 // the 64-bit maximum; cgroups limit pids per pod
-	{"net.ipv4.ping_group_range", "0 2147483647"}, // ping without CAP_NET_RAW
-	{"net.ipv4.conf.all.rp_filter", "2"},          // loose: replies to pods may take another interface
-	{"net.ipv4.conf.default.rp_filter", "2"},      // for interfaces made later
-	{"net.ipv4.conf.all.arp_announce", "2"},       // never announce the DNS link's address elsewhere
+	{"kernel.pid_max", "4194304"},                  // the 64-bit maximum; cgroups limit pids per pod
+	{"net.ipv4.ping_group_range", "0 2147483647"},  // ping without CAP_NET_RAW
+	{"net.ipv4.conf.all.rp_filter", "2"},           // loose: replies to pods may take another interface
+	{"net.ipv4.conf.default.rp_filter", "2"},       // for interfaces made later
+	{"net.ipv4.conf.all.promote_secondaries", "1"}, // removing one address of a subnet must not remove the others
+	{"net.ipv4.conf.all.arp_announce", "2"},        // never announce the DNS link's address elsewhere
+	{"net.ipv4.neigh.default.gc_thresh2", "4096"},
 	{"net.ipv4.neigh.default.gc_thresh3", "8192"}, // one neighbour per pod and node
 	{"net.netfilter.nf_conntrack_max", "262144"},  // kube-proxy asks for 32 Ki per core, at least 128 Ki
 	{"vm.max_map_count", "262144"},                // databases in pods map many files

@@ -39,14 +39,14 @@ func say(level int, format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	log, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "keelson stage 0:", message)
+		fmt.Fprintln(os.Stderr, "keelson initramfs:", message)
 		return
 	}
 	defer log.Close()
 	// The kernel takes a line at a time.
 	for line := range strings.Lines(message) {
-		if _, err := fmt.Fprintf(log, "<%d>keelson stage 0: %s", level, line); err != nil {
-			fmt.Fprintln(os.Stderr, "keelson stage 0:", line)
+		if _, err := fmt.Fprintf(log, "<%d>keelson initramfs: %s", level, line); err != nil {
+			fmt.Fprintln(os.Stderr, "keelson initramfs:", line)
 		}
 	}
 }

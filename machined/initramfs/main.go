@@ -82,7 +82,7 @@ func run(machine host.OS) error {
 	if err := machine.MkdirAll(newRoot, 0o755); err != nil {
 		return err
 	}
-	if err := machine.Mount(node, newRoot, "squashfs", unix.MS_RDONLY|unix.MS_NODEV, ""); err != nil {
+	if err := machine.Mount(node, newRoot, "squashfs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
 		return fmt.Errorf("mount the verified root image %s: %w", node, err)
 	}
 	return switchRoot(machine)
@@ -103,7 +103,7 @@ func wantedRoot(commandLine host.CommandLine) (verity.RootHash, error) {
 	return hash, nil
 }
 
-// mountKernel mounts what the rest needs; stage 1 takes the mounts over.
+// mountKernel mounts what the rest needs; machined takes the mounts over.
 func mountKernel(machine host.OS) error {
 	for _, m := range []struct {
 		fstype, target string
