@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,9 +53,9 @@ func (s *Server) Apply(request *workloadpb.ApplyRequest, stream grpc.ServerStrea
 	}
 	run := newApply(session, request)
 	for _, d := range inOrder(documents) {
-		result := run.apply(stream.Context(), d)
-		if err := stream.Context().Err(); err != nil {
-			return statusOf(err)
+		result, err := run.apply(stream.Context(), d)
+		if err != nil {
+			return err
 		}
 		if err := stream.Send(&workloadpb.ApplyResponse{Result: result}); err != nil {
 			return err
@@ -83,18 +85,26 @@ func newApply(s *session, request *workloadpb.ApplyRequest) *apply {
 	return a
 }
 
-func (a *apply) apply(ctx context.Context, d document) *workloadpb.ObjectResult {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+// apply returns what became of one object, or an error that would meet all the
+// others too.
+func (a *apply) apply(ctx context.Context, d document) (*workloadpb.ObjectResult, error) {
+	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	t, err := a.target(ctx, d, a.namespace, a.defined)
+	t, err := a.target(limited, d, a.namespace, a.defined)
 	result := t.result(d)
 	if err == nil {
-		result.Action, err = a.applyTo(ctx, t, d.object)
+		result.Action, err = a.applyTo(limited, t, d.object)
+	}
+	if ctx.Err() != nil {
+		return nil, statusOf(ctx.Err())
 	}
 	if err != nil {
+		if failed := statusOf(err); status.Code(failed) == codes.Unavailable {
+			return nil, failed
+		}
 		result.Error = applyError(err)
 	}
-	return result
+	return result, nil
 }
 
 // applyTo applies one object and tells what that did.
@@ -118,18 +128,16 @@ func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unst
 	switch {
 	case missing:
 		return actionCreated, nil
-	case existed && unchanged(before, after, len(a.options.DryRun) > 0):
+	case existed && unchanged(before, after):
 		return actionUnchanged, nil
 	}
 	return actionConfigured, nil
 }
 
-// unchanged tells whether applying made no difference. A dry run never moves
-// the resource version, so there the objects themselves are compared.
-func unchanged(before, after *unstructured.Unstructured, dryRun bool) bool {
-	if !dryRun {
-		return before.GetUID() == after.GetUID() && before.GetResourceVersion() == after.GetResourceVersion()
-	}
+// unchanged tells whether applying made no difference. The resource version is
+// no help: a dry run never moves it, and a first apply moves it only to record
+// who manages which field.
+func unchanged(before, after *unstructured.Unstructured) bool {
 	before, after = before.DeepCopy(), after.DeepCopy()
 	for _, object := range []*unstructured.Unstructured{before, after} {
 		object.SetManagedFields(nil)

@@ -12,9 +12,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
 	"k8s.io/streaming/pkg/httpstream"
@@ -75,8 +72,8 @@ func (s *session) executor(ctx context.Context, start *workloadpb.ExecStart) (re
 	if err != nil {
 		return nil, err
 	}
-	if found.Status.Phase == corev1.PodSucceeded || found.Status.Phase == corev1.PodFailed {
-		return nil, status.Errorf(codes.FailedPrecondition, "pod %q has ended (%s): nothing can run in it", found.Name, found.Status.Phase)
+	if err := checkRuns(found, container); err != nil {
+		return nil, err
 	}
 	address := pod(s.raw.Post(), start.GetNamespace(), start.GetPod(), "exec").URL()
 	address.RawQuery = execQuery(start, container).Encode()

@@ -98,3 +98,24 @@ func chooseContainer(pod *corev1.Pod, asked string) (string, error) {
 	}
 	return "", status.Errorf(codes.NotFound, "pod %q has no container %q; its containers: %s", pod.Name, asked, there)
 }
+
+// checkRuns says why no program can be run in a container, if so.
+func checkRuns(pod *corev1.Pod, container string) error {
+	why := "it has not started, the pod is " + string(pod.Status.Phase)
+	for _, all := range [][]corev1.ContainerStatus{
+		pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses,
+	} {
+		for _, s := range all {
+			switch {
+			case s.Name != container:
+			case s.State.Running != nil:
+				return nil
+			case s.State.Waiting != nil:
+				why = "it waits: " + s.State.Waiting.Reason
+			case s.State.Terminated != nil:
+				why = "it has ended: " + s.State.Terminated.Reason
+			}
+		}
+	}
+	return status.Errorf(codes.FailedPrecondition, "container %q of pod %q does not run: %s", container, pod.Name, why)
+}

@@ -4,18 +4,21 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -24,6 +27,9 @@ const (
 	// minRefresh is how often unknown names may cause such a question.
 	minRefresh = 2 * time.Second
 )
+
+// resourceName is what a resource can be called: a word, and its API group.
+var resourceName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)*$`)
 
 // resources knows what the cluster can hold, by every name that it may be
 // called. The knowledge is fetched once, and again when a name is unknown.
@@ -55,6 +61,9 @@ func (r *resources) named(ctx context.Context, name string) (*meta.RESTMapping, 
 	if strings.Contains(name, ",") {
 		return nil, invalid("%q names several resources: ask for each by itself", name)
 	}
+	if !resourceName.MatchString(name) {
+		return nil, invalid("%q is no name of a resource", name)
+	}
 	mapping, err := r.lookup(ctx, func(ctx context.Context) (*meta.RESTMapping, error) { return r.byName(ctx, name) })
 	if !meta.IsNoMatchError(err) {
 		return mapping, err
@@ -76,17 +85,28 @@ func (r *resources) ofKind(ctx context.Context, kind schema.GroupVersionKind) (*
 // lookup tries again with fresh knowledge when find has no match. (The mapper
 // does so by itself only before the cache was first filled.)
 func (r *resources) lookup(ctx context.Context, find func(context.Context) (*meta.RESTMapping, error)) (*meta.RESTMapping, error) {
-	// All callers share the answer: one that gives up must not spoil it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
+	ctx, cancel := discoveryContext(ctx)
 	defer cancel()
 	mapping, err := find(ctx)
 	if meta.IsNoMatchError(err) && r.refresh(ctx, minRefresh) {
 		mapping, err = find(ctx)
 	}
+	if apierrors.IsForbidden(err) {
+		// Everybody who is authenticated may ask this.
+		return nil, status.Error(codes.Unavailable, "Kubernetes is still starting: it has not set up its own access rules yet; try again in a few seconds")
+	}
 	if err != nil && !meta.IsNoMatchError(err) {
 		return nil, statusOf(err)
 	}
 	return mapping, err
+}
+
+// discoveryContext outlives the caller: all callers share the answer, and one
+// that gives up must not spoil it. client-go logs nothing under it; the errors
+// are returned as well.
+func discoveryContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = klog.NewContext(context.WithoutCancel(ctx), klog.Logger{})
+	return context.WithTimeout(ctx, discoveryTimeout)
 }
 
 // refresh forgets what is known, unless that is younger than age.
@@ -121,7 +141,7 @@ func (r *resources) byName(ctx context.Context, name string) (*meta.RESTMapping,
 
 // known lists every plain name a resource is known by.
 func (r *resources) known(ctx context.Context) []string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
+	ctx, cancel := discoveryContext(ctx)
 	defer cancel()
 	// A group that does not answer hides its own resources only.
 	lists, _ := r.cache.ServerPreferredResourcesWithContext(ctx)

@@ -73,9 +73,6 @@ func (w *watcher) run(ctx context.Context) error {
 	if err := w.relist(ctx); err != nil {
 		return err
 	}
-	if names := w.selection.GetNames(); len(names) == 1 && len(w.seen) == 0 {
-		return status.Errorf(codes.NotFound, "%s %q not found", w.mapping.Resource.Resource, names[0])
-	}
 	for {
 		began := time.Now()
 		err := w.follow(ctx)
@@ -178,6 +175,9 @@ func (w *watcher) relist(ctx context.Context) error {
 		return err
 	}
 	w.version = page.version
+	if names := w.selection.GetNames(); first && len(names) == 1 && len(page.items) == 0 {
+		return status.Errorf(codes.NotFound, "%s %q not found", w.mapping.Resource.Resource, names[0])
+	}
 	if first && w.isTable() {
 		for _, item := range page.items {
 			w.seen[item.meta.UID] = item.meta
