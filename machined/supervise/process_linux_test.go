@@ -212,6 +212,8 @@ func TestReaper(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("no orphan was reaped")
 	}
+	must(t, s.StopAll(ctx))
+	must(t, reaper.WaitChildless(ctx))
 }
 
 // The main thread cannot be thrown away: what runs there is moved off it.

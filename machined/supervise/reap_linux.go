@@ -29,11 +29,12 @@ type Reaper struct {
 
 	mu    sync.Mutex
 	owned map[int]bool
+	round chan struct{} // closed and replaced after every look
 }
 
 // NewReaper makes a reaper. onReap, if not nil, hears of every orphan.
 func NewReaper(onReap func(pid int)) *Reaper {
-	return &Reaper{grace: reapGrace, onReap: onReap, wake: make(chan struct{}, 1), owned: map[int]bool{}}
+	return &Reaper{grace: reapGrace, onReap: onReap, wake: make(chan struct{}, 1), owned: map[int]bool{}, round: make(chan struct{})}
 }
 
 // start starts a command and registers its process as one that has an owner,
@@ -91,8 +92,12 @@ func (r *Reaper) Run(ctx context.Context) error {
 func (r *Reaper) reap(candidate int, since time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer func() {
+		close(r.round)
+		r.round = make(chan struct{})
+	}()
 	for {
-		pid := peek()
+		pid, _ := peek()
 		if pid == 0 || r.owned[pid] {
 			return 0 // release wakes us once the owner has collected it
 		}
@@ -106,20 +111,41 @@ func (r *Reaper) reap(candidate int, since time.Time) int {
 	}
 }
 
-// peek returns an ended child without collecting it, 0 if there is none.
-func peek() int {
+// WaitChildless waits until every child has ended and was collected. In PID 1,
+// to which all orphans come, that is every process of the node. Run must be
+// running.
+func (r *Reaper) WaitChildless(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		round := r.round
+		_, children := peek()
+		r.mu.Unlock()
+		if !children {
+			return nil
+		}
+		select {
+		case <-round:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for all processes to end: %w", ctx.Err())
+		}
+	}
+}
+
+// peek returns an ended child without collecting it, 0 if there is none, and
+// whether there are children at all.
+func peek() (pid int, children bool) {
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-		if errors.Is(err, unix.EINTR) {
+		switch {
+		case errors.Is(err, unix.EINTR):
 			continue
-		}
-		if err != nil { // ECHILD: no children at all
-			return 0
+		case err != nil: // ECHILD
+			return 0, false
 		}
 		// si_pid is the first member of the union that x/sys leaves out: at
 		// offset 16 on 64-bit kernels (include/uapi/asm-generic/siginfo.h).
-		return int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 16)))
+		return int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 16))), true
 	}
 }
 

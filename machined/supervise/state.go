@@ -96,10 +96,13 @@ func (s *Supervisor) transition(svc *service, to State, message string) {
 	}
 	s.announce(svc)
 	level := slog.LevelInfo
-	if to == Backoff {
+	switch to {
+	case Waiting, Starting:
+		level = slog.LevelDebug
+	case Backoff:
 		level = slog.LevelWarn
 	}
-	s.opts.Log.Log(s.ctx, level, "service "+string(to), "service", svc.spec.Name, "why", message)
+	s.opts.Log.Log(s.ctx, level, svc.spec.Name+" "+string(to), "why", message)
 }
 
 // setMessage changes only why a service is in its state. The lock is held.

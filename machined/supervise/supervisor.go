@@ -151,15 +151,15 @@ func (s *Supervisor) logOf(name string) *Log {
 	return s.logs[name]
 }
 
-// LogWriter is a log that belongs to no service: machined's own lines, readable
-// like a service's.
-func (s *Supervisor) LogWriter(name string) *Log {
+// AddLog makes a log that belongs to no service readable like a service's:
+// machined's own.
+func (s *Supervisor) AddLog(name string, log *Log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.logOf(name)
+	s.logs[name] = log
 }
 
-// Log returns the log of a service or of LogWriter.
+// Log returns the log of a service or of AddLog.
 func (s *Supervisor) Log(name string) (*Log, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
