@@ -84,16 +84,19 @@ func (g *Gateway) listen() (err error) {
 // Run serves until ctx ends, then closes the gateway.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	if g.Internet {
-		if err := g.letOut(ctx); err != nil {
+		if err := g.letOut(groupCtx); err != nil {
 			return fmt.Errorf("open the way out of the cluster's network: %w", err)
 		}
 	}
-	group.Go(func() error { return g.host.run(ctx, g.admit) })
-	group.Go(func() error { return g.dhcp.serve(ctx) })
-	group.Go(func() error { return g.dns.serve(ctx) })
-	return group.Wait()
+	group.Go(func() error { return g.host.run(groupCtx, g.admit) })
+	group.Go(func() error { return g.dhcp.serve(groupCtx) })
+	group.Go(func() error { return g.dns.serve(groupCtx) })
+	if err := group.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return ctx.Err() // whoever noticed first, this is why
 }
 
 // Close unplugs the gateway.

@@ -1,0 +1,10 @@
+// Package provision makes and runs clusters of QEMU machines as an ordinary
+// user, on a user-space network, and injects faults; osctl and the tests use it.
+//
+// A cluster is a folder. Its cluster.json is written, synced, before the first process
+// starts, and every process carries a mark that names the folder, so that Destroy
+// finds everything whatever happened to the program that made it.
+//
+// Image artefacts are used where they are, not copied: whoever builds new ones while a cluster
+// runs must put them in place by rename, so that the old files live on for it.
+package provision

@@ -1,0 +1,228 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+
+	"github.com/keelson-os/keelson/pkg/provision/qemu"
+	"github.com/keelson-os/keelson/pkg/provision/vnet"
+)
+
+// Options say what cluster to make.
+type Options struct {
+	// Name is a DNS label, unique among the user's clusters.
+	Name  string
+	Nodes []Node
+	// Artifacts is the folder that holds vmlinuz, initramfs.cpio.zst,
+	// rootfs.img and rootfs.roothash.
+	Artifacts string
+	// ExtraKernelArgs go to the end of every node's kernel command line.
+	ExtraKernelArgs []string
+	// Internet lets the nodes out; without it nothing they send leaves the machine.
+	Internet bool
+	// Accel is qemu.Auto unless set.
+	Accel qemu.Accel
+	// Subnet is DefaultSubnet unless set: the gateway is its first address,
+	// nodes begin at the eleventh.
+	Subnet netip.Prefix
+	// NetworkCommand runs RunNetwork for the folder appended to it as last
+	// argument. If not set it is this program with "cluster network --dir".
+	NetworkCommand []string
+	// Configure, if set, is called when addresses and forwards are settled and
+	// before the nodes start; it returns machine configs by node name, which
+	// win over Node.Config.
+	Configure func(Layout) (map[string][]byte, error)
+	// Progress, if set, is told of each step as it begins.
+	Progress func(Event)
+}
+
+// Node is one machine of a cluster. Zero sizes mean the defaults.
+type Node struct {
+	// Name is a DNS label and the machine's hostname by DHCP.
+	Name         string
+	ControlPlane bool
+	CPUs         int
+	MemoryMiB    int
+	DiskMiB      int
+	// Config is the machine config; a node without one boots into maintenance.
+	Config []byte
+}
+
+// Event is one step of making or starting a cluster.
+type Event struct {
+	// Node is "" for what concerns the whole cluster.
+	Node    string
+	Message string
+}
+
+// Default sizes: what a one-node cluster needs with room for some workloads.
+const (
+	DefaultCPUs      = 2
+	DefaultMemoryMiB = 2560
+	DefaultDiskMiB   = 8192
+)
+
+// Smallest sizes that are accepted; below them a node cannot work.
+const (
+	minMemoryMiB = 128
+	minDiskMiB   = 512
+)
+
+// DefaultSubnet is the nodes' network unless Options say otherwise.
+var DefaultSubnet = netip.MustParsePrefix("10.77.0.0/24")
+
+// firstNode is the first node's place in the subnet.
+const firstNode = 11
+
+// Layout is what is known of a cluster before its nodes boot.
+type Layout struct {
+	Name    string       `json:"name"`
+	Gateway netip.Addr   `json:"gateway"`
+	Nodes   []NodeLayout `json:"nodes"`
+}
+
+// NodeLayout is where one node is and will be reachable.
+type NodeLayout struct {
+	Name         string     `json:"name"`
+	ControlPlane bool       `json:"controlPlane"`
+	IP           netip.Addr `json:"ip"`
+	MAC          string     `json:"mac"`
+	// API and Kubernetes are addresses on the host that lead to the node's OS
+	// API and Kubernetes API; not valid until the network has run once.
+	API        netip.AddrPort `json:"api,omitzero"`
+	Kubernetes netip.AddrPort `json:"kubernetes,omitzero"`
+}
+
+// Plan checks options and returns the addresses that Create will use.
+func Plan(opts Options) (Layout, error) {
+	s, err := plan(opts)
+	if err != nil {
+		return Layout{}, err
+	}
+	return s.layout(nil), nil
+}
+
+// label is a DNS label (RFC 1123).
+var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// plan checks options and settles everything that does not depend on the host.
+func plan(opts Options) (spec, error) {
+	if err := checkName("cluster", opts.Name); err != nil {
+		return spec{}, err
+	}
+	artifacts, err := filepath.Abs(opts.Artifacts)
+	if err != nil {
+		return spec{}, fmt.Errorf("find artefacts in %s: %w", opts.Artifacts, err)
+	}
+	network, err := absoluteCommand(opts.NetworkCommand)
+	if err != nil {
+		return spec{}, fmt.Errorf("find the network process's program: %w", err)
+	}
+	subnet := opts.Subnet
+	if !subnet.IsValid() {
+		subnet = DefaultSubnet
+	}
+	if !subnet.Addr().Is4() || subnet.Bits() < 8 || subnet.Bits() > 28 {
+		return spec{}, fmt.Errorf("subnet %s: must be an IPv4 network of /8 to /28", subnet)
+	}
+	s := spec{
+		Version:        specVersion,
+		Name:           opts.Name,
+		Artifacts:      artifacts,
+		KernelArgs:     opts.ExtraKernelArgs,
+		Internet:       opts.Internet,
+		Subnet:         subnet.Masked(),
+		NetworkCommand: network,
+	}
+	if s.Nodes, err = planNodes(opts.Nodes, s.Subnet); err != nil {
+		return spec{}, err
+	}
+	return s, nil
+}
+
+// absoluteCommand finds a command's program now: it will run elsewhere and later.
+func absoluteCommand(argv []string) ([]string, error) {
+	if len(argv) == 0 {
+		return nil, nil
+	}
+	program, err := exec.LookPath(argv[0])
+	if err != nil {
+		return nil, err
+	}
+	if program, err = filepath.Abs(program); err != nil {
+		return nil, err
+	}
+	return append([]string{program}, argv[1:]...), nil
+}
+
+func planNodes(nodes []Node, subnet netip.Prefix) ([]nodeSpec, error) {
+	if len(nodes) == 0 {
+		return nil, errors.New("a cluster needs at least one node")
+	}
+	ip := subnet.Addr()
+	for range firstNode {
+		ip = ip.Next()
+	}
+	var planned []nodeSpec
+	seen := map[string]bool{vnet.GatewayPort: true}
+	for _, node := range nodes {
+		n, err := planNode(node, ip)
+		if err != nil {
+			return nil, err
+		}
+		if seen[n.Name] {
+			return nil, fmt.Errorf("node name %s is taken", n.Name)
+		}
+		seen[n.Name] = true
+		if next := ip.Next(); !subnet.Contains(next) { // the last address is for broadcasts
+			return nil, fmt.Errorf("subnet %s has no room for %d nodes", subnet, len(nodes))
+		}
+		planned = append(planned, n)
+		ip = ip.Next()
+	}
+	return planned, nil
+}
+
+func planNode(node Node, ip netip.Addr) (nodeSpec, error) {
+	if err := checkName("node", node.Name); err != nil {
+		return nodeSpec{}, err
+	}
+	octets := ip.As4()
+	n := nodeSpec{
+		Name:         node.Name,
+		ControlPlane: node.ControlPlane,
+		CPUs:         orDefault(node.CPUs, DefaultCPUs),
+		MemoryMiB:    orDefault(node.MemoryMiB, DefaultMemoryMiB),
+		DiskMiB:      orDefault(node.DiskMiB, DefaultDiskMiB),
+		IP:           ip,
+		// 52:54 is QEMU's locally administered prefix.
+		MAC: fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", octets[0], octets[1], octets[2], octets[3]),
+	}
+	switch {
+	case n.CPUs < 1:
+		return nodeSpec{}, fmt.Errorf("node %s: %d CPUs: must be at least 1", n.Name, n.CPUs)
+	case n.MemoryMiB < minMemoryMiB:
+		return nodeSpec{}, fmt.Errorf("node %s: %d MiB of memory: must be at least %d", n.Name, n.MemoryMiB, minMemoryMiB)
+	case n.DiskMiB < minDiskMiB:
+		return nodeSpec{}, fmt.Errorf("node %s: %d MiB of disk: must be at least %d", n.Name, n.DiskMiB, minDiskMiB)
+	}
+	return n, nil
+}
+
+func checkName(what, name string) error {
+	if !label.MatchString(name) {
+		return fmt.Errorf("%s name %q: use at most 63 small letters, digits and hyphens, none of them at the ends a hyphen", what, name)
+	}
+	return nil
+}
+
+func orDefault(value, standard int) int {
+	if value == 0 {
+		return standard
+	}
+	return value
+}
