@@ -29,7 +29,7 @@ const (
 )
 
 // resourceName is what a resource can be called: a word, and its API group.
-var resourceName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)*$`)
+var resourceName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)*\.?$`)
 
 // resources knows what the cluster can hold, by every name that it may be
 // called. The knowledge is fetched once, and again when a name is unknown.

@@ -1,0 +1,167 @@
+package workloads
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+const foreword = "# what this is\n"
+
+func manifest(documents ...string) *workloadpb.Manifest {
+	return &workloadpb.Manifest{Source: "web.yaml", Content: []byte(foreword + strings.Join(documents, "\n---\n"))}
+}
+
+func configMap(name string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {a: b}"
+}
+
+const definition = `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: foos.example.org}
+spec: {group: example.org, names: {kind: Foo, plural: foos}}`
+
+func applyAll(t *testing.T, client workloadpb.WorkloadServiceClient, request *workloadpb.ApplyRequest) []string {
+	t.Helper()
+	stream, err := client.Apply(testContext(t), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	responses, err := collect(t, stream.Recv)
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, response := range responses {
+		r := response.GetResult()
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s:%d %s %s %s %s", r.Source, r.Line, r.Object, r.Namespace, r.Action, r.Error)))
+	}
+	return lines
+}
+
+func TestApplyPutsFirstWhatOthersNeedAndTellsEachResult(t *testing.T) {
+	f := newFakeAPI()
+	client := f.serve(t)
+	request := &workloadpb.ApplyRequest{Namespace: "team", Manifests: []*workloadpb.Manifest{manifest(
+		configMap("settings"),
+		"apiVersion: example.org/v1\nkind: Foo\nmetadata: {name: foo, namespace: other}",
+		definition,
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: team}",
+	)}}
+	want := []string{
+		"web.yaml:16 namespace/team  created",
+		"web.yaml:11 customresourcedefinition.apiextensions.k8s.io/foos.example.org  created",
+		"web.yaml:2 configmap/settings team created",
+		"web.yaml:7 foo.example.org/foo other created",
+	}
+	if got := applyAll(t, client, request); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for i := range want {
+		want[i] = strings.Replace(want[i], "created", "unchanged", 1)
+	}
+	if got := applyAll(t, client, request); !slices.Equal(got, want) {
+		t.Errorf("the second time: got\n%s", strings.Join(got, "\n"))
+	}
+	request.Manifests[0].Content = []byte(configMap("settings") + "\nimmutable: true")
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "configured") {
+		t.Errorf("after a change: got %q", got)
+	}
+	if len(f.as) == 0 || slices.ContainsFunc(f.as, func(as string) bool { return as != "ada:keelson:operator" }) {
+		t.Errorf("requests were made as %q", f.as)
+	}
+}
+
+func TestADryRunChangesNothing(t *testing.T) {
+	f := newFakeAPI()
+	client := f.serve(t)
+	request := &workloadpb.ApplyRequest{DryRun: true, Manifests: []*workloadpb.Manifest{manifest(configMap("settings"))}}
+	for range 2 {
+		if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "created") {
+			t.Errorf("got %q", got)
+		}
+	}
+	if len(f.objects) != 0 {
+		t.Errorf("objects %v", f.objects)
+	}
+}
+
+func TestARefusedObjectStopsNoOther(t *testing.T) {
+	f := newFakeAPI()
+	f.refuse["PATCH /api/v1/namespaces/default/configmaps/bad"] = failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, `ConfigMap "bad" is invalid: data`)
+	f.refuse["PATCH /api/v1/namespaces/default/configmaps/taken"] = failure(http.StatusConflict, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "kubectl": .data.a`)
+	got := applyAll(t, f.serve(t), &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(
+		configMap("bad"), configMap("taken"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}", configMap("good"),
+	)}})
+	want := []string{`"bad" is invalid: data`, `conflict with "kubectl": .data.a (apply with --force-conflicts`, "no kind Nope in nope/v1", "created"}
+	if len(got) != len(want) {
+		t.Fatalf("got %q", got)
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("result %d: %q does not say %q", i, got[i], want[i])
+		}
+	}
+}
+
+func TestApplyEndsWhenKubernetesDoesNotAnswer(t *testing.T) {
+	f := newFakeAPI()
+	f.refuse["GET /api/v1/namespaces/default/configmaps/a"] = failure(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "starting")
+	stream, err := f.serve(t).Apply(testContext(t), &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(configMap("a"), configMap("b"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results, err := collect(t, stream.Recv); len(results) != 0 || status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v, %v", results, err)
+	}
+}
+
+func TestUnreadableManifestsAreNamedWithTheirLinesAndNothingIsApplied(t *testing.T) {
+	for _, test := range []struct{ name, content, says string }{
+		{"not YAML", configMap("good") + "\n---\napiVersion: v1\nkind: [ConfigMap\nmetadata: {}\n", "web.yaml:8: did not find expected"},
+		{"key twice", configMap("good") + "\n---\n\napiVersion: v1\nkind: ConfigMap\nkind: Pod\n", `web.yaml:10: key "kind" already set`},
+		{"no kind", "---\n\n# a comment\napiVersion: v1\nmetadata: {name: x}", "web.yaml:5: kind is missing"},
+		{"no name", "apiVersion: v1\nkind: Pod", "web.yaml:2: metadata.name is missing"},
+		{"no object", "hello", "web.yaml:2: not an object"},
+		{"in a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod, metadata: {name: a}}, {apiVersion: v1, kind: Pod}]", "web.yaml:2: metadata.name is missing (item 2 of the list)"},
+		{"empty", "---\n# nothing\n---\n", "hold no object"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFakeAPI()
+			stream, err := f.serve(t).Apply(testContext(t), &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(test.content)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = stream.Recv()
+			if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %v, want %q", err, test.says)
+			}
+			if f.count("PATCH") != 0 {
+				t.Error("something was applied")
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(configMap("a") + "\n---\n" + definition))
+	f.Add([]byte("--- # x\n{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		documents, err := parse([]*workloadpb.Manifest{{Source: "-", Content: content}})
+		for _, d := range documents {
+			if err != nil || d.line < 1 || d.object.GetName() == "" {
+				t.Errorf("document %v with error %v", d, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,165 @@
+package workloads
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// withPods is a cluster of three pods.
+func withPods() *fakeAPI {
+	f := newFakeAPI()
+	for _, path := range []string{"default/pods/web", "default/pods/db", "team/pods/web"} {
+		f.put("/api/v1/namespaces/"+path, object("v1", "Pod", path[strings.LastIndex(path, "/")+1:]), false)
+	}
+	return f
+}
+
+func TestGet(t *testing.T) {
+	client := withPods().serve(t)
+	for _, test := range []struct {
+		name      string
+		selection *workloadpb.Selection
+		output    workloadpb.Output
+		kind      string
+		names     []string
+	}{
+		{"table", &workloadpb.Selection{Resource: "pods"}, workloadpb.Output_OUTPUT_TABLE, "Table", []string{"db", "web"}},
+		{"by default a table", &workloadpb.Selection{Resource: "po", Namespace: "team"}, workloadpb.Output_OUTPUT_UNSPECIFIED, "Table", []string{"web"}},
+		{"tables of names are one", &workloadpb.Selection{Resource: "Pod", Names: []string{"web", "db"}}, workloadpb.Output_OUTPUT_TABLE, "Table", []string{"web", "db"}},
+		{"list", &workloadpb.Selection{Resource: "pod"}, workloadpb.Output_OUTPUT_OBJECTS, "List", []string{"db", "web"}},
+		{"list of names", &workloadpb.Selection{Resource: "pods.v1.", Names: []string{"web", "db"}}, workloadpb.Output_OUTPUT_OBJECTS, "List", []string{"web", "db"}},
+		{"one", &workloadpb.Selection{Resource: "pods", Names: []string{"web"}}, workloadpb.Output_OUTPUT_OBJECTS, "Pod", nil},
+		{"none", &workloadpb.Selection{Resource: "deploy"}, workloadpb.Output_OUTPUT_TABLE, "Table", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: test.selection, Output: test.output})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var answer struct {
+				Kind  string
+				Items []metav1.PartialObjectMetadata
+				Rows  []metav1.TableRow
+			}
+			if err := json.Unmarshal(got.GetJson(), &answer); err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, item := range answer.Items {
+				names = append(names, item.Name)
+			}
+			for _, row := range answer.Rows {
+				names = append(names, row.Cells[0].(string))
+			}
+			if answer.Kind != test.kind || !slices.Equal(names, test.names) {
+				t.Errorf("got %s of %q, want %s of %q", answer.Kind, names, test.kind, test.names)
+			}
+		})
+	}
+}
+
+func TestGetOfWhatIsNotThere(t *testing.T) {
+	f := withPods()
+	f.refuse["GET /api/v1/namespaces/secret"] = failure(http.StatusForbidden, metav1.StatusReasonForbidden, `User "ada" cannot list pods`)
+	client := f.serve(t)
+	for _, test := range []struct {
+		name      string
+		selection *workloadpb.Selection
+		want      codes.Code
+		says      string
+	}{
+		{"mistyped resource", &workloadpb.Selection{Resource: "deplyoment"}, codes.NotFound, "deployment, deployments"},
+		{"no such resource", &workloadpb.Selection{Resource: "unicorns"}, codes.NotFound, `no resource "unicorns"`},
+		{"no resource", &workloadpb.Selection{}, codes.InvalidArgument, "resource is missing"},
+		{"several resources", &workloadpb.Selection{Resource: "pods,deployments"}, codes.InvalidArgument, "each by itself"},
+		{"a path", &workloadpb.Selection{Resource: "pods/web/exec"}, codes.InvalidArgument, "no name of a resource"},
+		{"a path as name", &workloadpb.Selection{Resource: "pods", Names: []string{"../secrets"}}, codes.InvalidArgument, "no name of an object"},
+		{"a path as namespace", &workloadpb.Selection{Resource: "pods", Namespace: "a/b"}, codes.InvalidArgument, "no name of an object"},
+		{"names and selector", &workloadpb.Selection{Resource: "pods", Names: []string{"web"}, LabelSelector: "a=b"}, codes.InvalidArgument, "exclude each other"},
+		{"name in all namespaces", &workloadpb.Selection{Resource: "pods", Names: []string{"web"}, AllNamespaces: true}, codes.InvalidArgument, "one namespace"},
+		{"no such pod", &workloadpb.Selection{Resource: "pods", Names: []string{"wbe"}}, codes.NotFound, "pods/wbe not found"},
+		{"forbidden", &workloadpb.Selection{Resource: "pods", Namespace: "secret"}, codes.PermissionDenied, "cannot list pods"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: test.selection})
+			if status.Code(err) != test.want || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %v, want %s with %q", err, test.want, test.says)
+			}
+		})
+	}
+}
+
+func TestTooLargeAnAnswerIsRefused(t *testing.T) {
+	f := withPods()
+	big := object("v1", "Pod", "big")
+	big["padding"] = strings.Repeat("x", maxResponse)
+	f.put("/api/v1/namespaces/default/pods/big", big, false)
+	_, err := f.serve(t).Get(testContext(t), &workloadpb.GetRequest{
+		Selection: &workloadpb.Selection{Resource: "pods"}, Output: workloadpb.Output_OUTPUT_OBJECTS,
+	})
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "select less") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatResourcesThereAreIsAskedOnceAndAgainForAnUnknownOne(t *testing.T) {
+	f := withPods()
+	client := f.serve(t)
+	for _, resource := range []string{"pods", "cm", "deployments", "pods"} {
+		if _, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: resource}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := f.count("GET /apis/apps/v1"); n > 2 {
+		t.Errorf("the API server was asked %d times for its resources", n)
+	}
+	f.mu.Lock()
+	f.resources["example.org/v1"] = []metav1.APIResource{{Name: "foos", Kind: "Foo", Namespaced: true, Verbs: everyVerb}}
+	f.mu.Unlock()
+	if _, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: "foos"}}); err != nil {
+		t.Errorf("a resource that is new: %v", err)
+	}
+}
+
+func TestKubernetesThatIsNotThereYet(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	client := dial(t, New(Options{Kubeconfig: kubeconfig, Caller: ada, Log: slog.New(slog.DiscardHandler)}))
+	_, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: "pods"}})
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "osctl bootstrap") {
+		t.Errorf("without a kubeconfig: %v", err)
+	}
+	f := newFakeAPI()
+	f.refuse["GET /api"] = failure(http.StatusForbidden, metav1.StatusReasonForbidden, "no")
+	_, err = f.serve(t).Get(testContext(t), &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: "pods"}})
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "still starting") {
+		t.Errorf("before RBAC is there: %v", err)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"pods", "pod", "po", "deployments", "deployment", "deploy", "endpoints"}
+	for _, test := range []struct {
+		typed string
+		want  []string
+	}{
+		{"podz", []string{"pod", "pods"}},
+		{"deploymnts", []string{"deployments", "deployment"}},
+		{"unicorns", nil},
+		{"x", nil},
+	} {
+		if got := nearest(test.typed, names); !slices.Equal(got, test.want) {
+			t.Errorf("nearest to %q: %q, want %q", test.typed, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package workloads
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+func TestLogsAskForWhatTheCallerWants(t *testing.T) {
+	f := withContainers()
+	f.put("/api/v1/namespaces/default/pods/web/log", map[string]any{"metadata": map[string]any{}, "line": strings.Repeat("x", 2*chunkSize)}, false)
+	client := f.serve(t)
+	stream, err := client.Logs(testContext(t), &workloadpb.LogsRequest{Pod: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunks, err := collect(t, stream.Recv)
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	size := 0
+	for _, chunk := range chunks {
+		size += len(chunk.GetData())
+		if len(chunk.GetData()) > chunkSize {
+			t.Errorf("a chunk of %d bytes", len(chunk.GetData()))
+		}
+	}
+	if size < 2*chunkSize {
+		t.Errorf("%d bytes came through", size)
+	}
+}
+
+func TestLogsRequest(t *testing.T) {
+	f := withContainers()
+	kubeconfig := f.kubeconfig(t)
+	cluster, err := open(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, _ := ada(testContext(t))
+	session, err := cluster.as(who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := session.logs(testContext(t), &workloadpb.LogsRequest{
+		Pod: "web", Container: "b", Follow: true, Previous: true, Timestamps: true, Tail: 5, SinceSeconds: 60,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "/api/v1/namespaces/default/pods/web/log?container=b&follow=true&previous=true&sinceSeconds=60&tailLines=5&timestamps=true"
+	if got := request.URL().RequestURI(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
