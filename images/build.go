@@ -46,6 +46,10 @@ func newBuild(out string, log io.Writer) (*build, error) {
 			return nil, fmt.Errorf("SOURCE_DATE_EPOCH: %w; set it to seconds since 1970", err)
 		}
 	}
+	// Debian keeps depmod and veritysetup where only root's path leads.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return nil, err
+	}
 	return &build{
 		source:  source,
 		out:     out,

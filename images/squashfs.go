@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,14 +28,11 @@ const (
 // writeSquashfs packs a tree. Level 15 is where zstd's curve flattens for Go
 // programs; larger blocks save 3 % and make each page fault dearer.
 func (b *build) writeSquashfs(ctx context.Context, t *tree, file string) error {
-	epoch := strconv.FormatInt(b.epoch.Unix(), 10)
-	cmd := exec.CommandContext(ctx, "sqfstar",
+	cmd := exec.CommandContext(ctx, "mksquashfs", "-", file, "-tar", "-noappend",
 		"-comp", "zstd", "-Xcompression-level", "15", "-b", "128K",
 		"-no-xattrs", "-no-progress", "-quiet", "-exit-on-error",
-		"-mkfs-time", epoch, "-root-time", epoch, "-root-mode", "755", "-root-uid", "0", "-root-gid", "0",
-		file)
-	// The variable and the options exclude each other.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "SOURCE_DATE_EPOCH=") })
+		"-root-mode", "755", "-root-uid", "0", "-root-gid", "0")
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(b.epoch.Unix(), 10))
 	archive, err := cmd.StdinPipe()
 	if err != nil {
 		return err
