@@ -78,7 +78,7 @@ func run(ctx context.Context, machine host.OS) error {
 	}
 	for _, wait := range []struct{ name, url string }{
 		{"etcd", "https://127.0.0.1:2379/health"},
-		{"API server", "https://127.0.0.1:6443/readyz"},
+		{"kube-apiserver", "https://127.0.0.1:6443/readyz"},
 	} {
 		if err := client.waitFor(ctx, wait.url); err != nil {
 			return err

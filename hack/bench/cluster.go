@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/api/service"
+	"github.com/keelson-os/keelson/pkg/client"
+)
+
+const (
+	benchCluster = "bench"
+	sampleImage  = "sample-web.tar"
+	sampleYAML   = "hack/sample/sample-web.yaml"
+	// podDeadline bounds the wait for the sample's pods.
+	podDeadline = 10 * time.Minute
+)
+
+// measureCluster boots a one-node cluster of its own, measures it, and
+// destroys it. The user's clusters and contexts are left alone.
+func measureCluster(ctx context.Context, report *Report, artifacts string, memory int, settle, sample time.Duration) error {
+	state, err := os.MkdirTemp("", "keelson-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(state)
+	os.Setenv("XDG_STATE_HOME", state)
+	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
+
+	fmt.Fprintln(os.Stderr, "measuring a first boot")
+	defer func() {
+		// Also after an interrupt: nothing of the cluster may stay.
+		_ = osctl(context.WithoutCancel(ctx), "cluster", "destroy", benchCluster)
+	}()
+	if err := osctl(ctx, "cluster", "create", benchCluster, "--artifacts", artifacts, "--memory", fmt.Sprint(memory)); err != nil {
+		return err
+	}
+	node, err := dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	if err := osctl(ctx, "image", "import", filepath.Join(artifacts, sampleImage)); err != nil {
+		return err
+	}
+	if err := osctl(ctx, "apply", "-f", sampleYAML); err != nil {
+		return err
+	}
+	running, err := podRunning(ctx, node)
+	if err != nil {
+		return err
+	}
+	if report.FirstBoot, err = milestones(ctx, node); err != nil {
+		return err
+	}
+	report.FirstBoot = append(report.FirstBoot, running)
+
+	fmt.Fprintf(os.Stderr, "leaving the node alone for %s\n", settle)
+	if err := pause(ctx, settle); err != nil {
+		return err
+	}
+	if report.Idle, err = measureIdle(ctx, node, sample); err != nil {
+		return err
+	}
+	report.Idle.SettleForSeconds = settle.Seconds()
+
+	fmt.Fprintln(os.Stderr, "measuring a reboot")
+	if err := osctl(ctx, "reboot", "--wait"); err != nil {
+		return err
+	}
+	if err := osctl(ctx, "health", "--wait"); err != nil {
+		return err
+	}
+	if running, err = podRunning(ctx, node); err != nil {
+		return err
+	}
+	if report.SecondBoot, err = milestones(ctx, node); err != nil {
+		return err
+	}
+	report.SecondBoot = append(report.SecondBoot, running)
+	return nil
+}
+
+func osctl(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "bin/osctl", args...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("osctl %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+func dial(ctx context.Context) (*client.Client, error) {
+	path, err := client.ConfigPath()
+	if err != nil {
+		return nil, err
+	}
+	config, err := client.LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	access, err := config.Get("")
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, access.Options(""))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// podRunning waits until both pods of the sample run, and tells when, by the
+// node's clock.
+func podRunning(ctx context.Context, node *client.Client) (Milestone, error) {
+	ctx, cancel := context.WithTimeout(ctx, podDeadline)
+	defer cancel()
+	for {
+		out, err := exec.CommandContext(ctx, "bin/osctl", "get", "pods", "-l", "app=sample-web", "--no-headers").Output()
+		if err == nil && strings.Count(string(out), "1/1") == 2 {
+			stats, err := node.Machine.Stats(ctx, &machine.StatsRequest{})
+			if err != nil {
+				return Milestone{}, err
+			}
+			return Milestone{"pods ready", stats.GetUptime().AsDuration().Seconds()}, nil
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return Milestone{}, fmt.Errorf("wait for the sample's pods: %w; last: %s", err, out)
+		}
+	}
+}
+
+// milestones reads the points of this boot from the node's events.
+func milestones(ctx context.Context, node *client.Client) ([]Milestone, error) {
+	stream, err := node.Machine.Events(ctx, &machine.EventsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var found []Milestone
+	for {
+		event, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if event.GetKind() == "machine" && event.GetAction() == "reached" {
+			found = append(found, Milestone{event.GetSubject(), event.GetSinceBoot().AsDuration().Seconds()})
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.New("the node's events hold no milestone")
+	}
+	return found, nil
+}
+
+// measureIdle compares two looks at the node's counters.
+func measureIdle(ctx context.Context, node *client.Client, sample time.Duration) (Idle, error) {
+	first, firstServices, err := look(ctx, node)
+	if err != nil {
+		return Idle{}, err
+	}
+	if err := pause(ctx, sample); err != nil {
+		return Idle{}, err
+	}
+	last, lastServices, err := look(ctx, node)
+	if err != nil {
+		return Idle{}, err
+	}
+	elapsed := (last.GetUptime().AsDuration() - first.GetUptime().AsDuration()).Seconds()
+	idle := Idle{
+		MeasuredSeconds: elapsed,
+		MemoryUsedMiB:   float64(last.GetMemoryTotal()-last.GetMemoryAvailable()) / mebibyte,
+		CPUs:            (last.GetCpuBusy().AsDuration() - first.GetCpuBusy().AsDuration()).Seconds() / elapsed,
+		ContextSwitches: float64(last.GetContextSwitches()-first.GetContextSwitches()) / elapsed,
+	}
+	for _, s := range lastServices {
+		before := slices.IndexFunc(firstServices, func(f *service.Service) bool { return f.GetName() == s.GetName() })
+		if before < 0 {
+			continue
+		}
+		used := s.GetCpu().AsDuration() - firstServices[before].GetCpu().AsDuration()
+		idle.Services = append(idle.Services, ServiceMeasure{
+			Name: s.GetName(), CPUPercent: 100 * used.Seconds() / elapsed,
+			MemoryMiB: float64(s.GetMemory()) / mebibyte, AnonymousMiB: float64(s.GetMemoryAnonymous()) / mebibyte,
+		})
+	}
+	return idle, nil
+}
+
+func look(ctx context.Context, node *client.Client) (*machine.StatsResponse, []*service.Service, error) {
+	stats, err := node.Machine.Stats(ctx, &machine.StatsRequest{})
+	if err != nil {
+		return nil, nil, err
+	}
+	services, err := node.Service.List(ctx, &service.ListRequest{})
+	return stats, services.GetServices(), err
+}

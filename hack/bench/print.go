@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+)
+
+const mebibyte = 1 << 20
+
+func (r *Report) print(to io.Writer) {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	defer w.Flush()
+	section := func(title string, columns string) { fmt.Fprintf(w, "\n%s\t%s\t\n", title, columns) }
+
+	section("artefact", "MiB")
+	for _, name := range slices.Sorted(maps.Keys(r.ArtifactBytes)) {
+		fmt.Fprintf(w, "%s\t%.1f\t\n", name, float64(r.ArtifactBytes[name])/mebibyte)
+	}
+	section("in the root image, uncompressed", "MiB")
+	for _, name := range slices.Sorted(maps.Keys(r.ComponentBytes)) {
+		fmt.Fprintf(w, "%s\t%.1f\t\n", name, float64(r.ComponentBytes[name])/mebibyte)
+	}
+
+	section("milestone, seconds since the kernel started", "floor\tfirst boot\tto floor\treboot")
+	for _, m := range r.FirstBoot {
+		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t\n", m.Name, seconds(r.Floor, m.Name), m.Seconds, ratio(m, r.Floor), seconds(r.SecondBoot, m.Name))
+	}
+
+	section(fmt.Sprintf("idle, after %.0f s", r.Idle.SettleForSeconds), "memory MiB\tanonymous MiB\tCPU %")
+	for _, s := range r.Idle.Services {
+		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t\n", s.Name, s.MemoryMiB, s.AnonymousMiB, s.CPUPercent)
+	}
+	fmt.Fprintf(w, "whole node\t%.1f\t\t%.2f\t\n", r.Idle.MemoryUsedMiB, 100*r.Idle.CPUs)
+	fmt.Fprintf(w, "context switches per second\t%.0f\t\t\t\n", r.Idle.ContextSwitches)
+}
+
+func find(list []Milestone, name string) (float64, bool) {
+	for _, m := range list {
+		if m.Name == name {
+			return m.Seconds, true
+		}
+	}
+	return 0, false
+}
+
+func seconds(list []Milestone, name string) string {
+	if s, ok := find(list, name); ok {
+		return fmt.Sprintf("%.1f", s)
+	}
+	return "-"
+}
+
+func ratio(m Milestone, floor []Milestone) string {
+	if s, ok := find(floor, m.Name); ok && s > 0 {
+		return fmt.Sprintf("%.2f×", m.Seconds/s)
+	}
+	return "-"
+}
