@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"osctl":    {"pkg"},
 	"images":   {"pkg"},
 	"machined": {"pkg"},
-	"hack":     {"pkg"},
+	"hack":     {"pkg", "machined"},
 }
 
 func TestPartsImportOneWay(t *testing.T) {

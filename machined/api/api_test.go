@@ -195,7 +195,7 @@ func TestEventsAreBounded(t *testing.T) {
 		events.Publish(KindConfig, "x", "y", strings.Repeat("z", 3*maxEventMessage))
 	}
 	size, count := 0, 0
-	must(t, events.read(t.Context(), 0, false, func(event *machine.Event) error {
+	must(t, events.Read(t.Context(), 0, false, func(event *machine.Event) error {
 		size += len(event.GetMessage())
 		count++
 		return nil

@@ -65,9 +65,9 @@ func (e *Events) Reached(milestone, message string) {
 // Close ends those who follow, after the last event.
 func (e *Events) Close() { e.ring.Close() }
 
-// read sends the newest tail events (0: all), and with follow those to come. A
+// Read sends the newest tail events (0: all), and with follow those to come. A
 // reader that is too slow sees a hole in the sequence numbers.
-func (e *Events) read(ctx context.Context, tail int, follow bool, send func(*machine.Event) error) error {
+func (e *Events) Read(ctx context.Context, tail int, follow bool, send func(*machine.Event) error) error {
 	reader := e.ring.Reader(tail)
 	for {
 		event, _, err := reader.Next(ctx, follow)

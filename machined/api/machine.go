@@ -58,5 +58,5 @@ func (s *machineService) stop(ctx context.Context, reboot bool) error {
 }
 
 func (s *machineService) Events(request *machine.EventsRequest, stream grpc.ServerStreamingServer[machine.Event]) error {
-	return s.events.read(stream.Context(), int(request.GetTail()), request.GetFollow(), stream.Send)
+	return s.events.Read(stream.Context(), int(request.GetTail()), request.GetFollow(), stream.Send)
 }

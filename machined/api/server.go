@@ -111,7 +111,8 @@ func (s *Server) stop() {
 // negative group leaves both as they are, for tests.
 func Listen(socket string, group int) (net.Listener, error) {
 	dir := filepath.Dir(socket)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	// The folders above it are other services' way to theirs.
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the API socket's folder: %w", err)
 	}
 	// The folder is closed to others before the socket is in it.
