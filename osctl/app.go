@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/provision"
 )
 
 // Exit codes; exec passes on its program's besides.
@@ -27,11 +28,14 @@ const (
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	// terminal tells whether stdout is one; colour whether to use colours.
-	terminal, colour bool
+	// terminal tells whether stdout is one, live whether stderr is: lines there
+	// may be redrawn. colour tells whether to use colours.
+	terminal, live, colour bool
 	now              func() time.Time
 	configPath       func() (string, error)
 	dial             func(context.Context, client.Options) (*client.Client, error)
+	createMachines   func(context.Context, provision.Options) (machines, error)
+	pollInterval     time.Duration
 
 	// The global flags.
 	contextName, node                  string
@@ -44,14 +48,17 @@ type app struct {
 }
 
 func newApp() *app {
-	terminal := term.IsTerminal(int(os.Stdout.Fd()))
+	terminal, live := term.IsTerminal(int(os.Stdout.Fd())), term.IsTerminal(int(os.Stderr.Fd()))
 	return &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		terminal:   terminal,
-		colour:     terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		live:       live,
+		colour:     terminal && live && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		now:        time.Now,
 		configPath: client.ConfigPath,
 		dial:       client.Dial,
+
+		createMachines: createMachines, pollInterval: defaultPollInterval,
 	}
 }
 
@@ -153,6 +160,14 @@ func (app *app) connect(ctx context.Context) (*client.Client, error) {
 func (app *app) connectTo(ctx context.Context, options client.Options) (*client.Client, error) {
 	app.dialled = &options
 	return app.dial(ctx, options)
+}
+
+// width is how many characters a line of the terminal takes.
+func (app *app) width() int {
+	if columns, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil {
+		return columns
+	}
+	return 80
 }
 
 // group is a command that only holds others.

@@ -1,7 +1,101 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/provision"
+)
 
 func (app *app) clusterCommand() *cobra.Command {
-	return group("cluster", "Create and destroy clusters of virtual machines on this machine")
+	return group("cluster", "Create and destroy clusters of virtual machines on this machine",
+		app.clusterCreateCommand(), app.clusterStartCommand(), app.clusterListCommand(), app.clusterStatusCommand(),
+		app.clusterDestroyCommand(), app.clusterNetworkCommand())
+}
+
+// machines is what is needed of a provision.Cluster to bring its nodes up.
+type machines interface {
+	Layout() (provision.Layout, error)
+	Status(context.Context) (provision.Status, error)
+}
+
+// createMachines is provision.Create.
+func createMachines(ctx context.Context, options provision.Options) (machines, error) {
+	cluster, err := provision.Create(ctx, options)
+	if err != nil {
+		return nil, err // a nil *Cluster in an interface would not be nil
+	}
+	return cluster, nil
+}
+
+// openCluster opens a cluster; the error names those there are.
+func openCluster(name string) (*provision.Cluster, error) {
+	names, err := provision.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, known := range names {
+		if known == name {
+			return provision.Open(name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no cluster %q, nor any other: osctl cluster create makes one", name)
+	}
+	return nil, fmt.Errorf("no cluster %q; there are: %s", name, strings.Join(names, ", "))
+}
+
+func (app *app) completeClusters(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	names, err := provision.List()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// defaultArtifacts is the folder _out beside the one that osctl is in, which
+// is where a source tree has it, or else in the current one.
+func defaultArtifacts() string {
+	const name = "_out"
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(filepath.Dir(self)), name)
+		if info, err := os.Stat(beside); err == nil && info.IsDir() {
+			return beside
+		}
+	}
+	return name
+}
+
+// machineState is a cluster's state in one word.
+func machineState(status provision.Status) string {
+	running := 0
+	for _, node := range status.Nodes {
+		if node.State == "running" {
+			running++
+		}
+	}
+	switch {
+	case !status.Prepared:
+		return "incomplete"
+	case running == 0 && status.NetworkPID == 0:
+		return "off"
+	case running == len(status.Nodes) && status.NetworkPID != 0:
+		return "running"
+	}
+	return "degraded"
+}
+
+func machineColour(state string) colour {
+	switch state {
+	case "running":
+		return green
+	case "off":
+		return faint
+	}
+	return red
 }

@@ -104,8 +104,9 @@ func (app *app) ownRoles() string {
 	if err != nil {
 		return ""
 	}
-	if len(cert.Subject.Organization) == 0 {
+	roles := strings.Join(cert.Subject.Organization, ", ")
+	if roles == "" {
 		return " (your certificate has no role)"
 	}
-	return fmt.Sprintf(" (your certificate's roles: %s)", strings.Join(cert.Subject.Organization, ", "))
+	return fmt.Sprintf(" (your certificate's roles: %s)", roles)
 }

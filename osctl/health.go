@@ -7,19 +7,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/client"
-)
-
-const (
-	// healthInterval is how often a waiting command asks again.
-	healthInterval = 2 * time.Second
-	// healthCallTimeout bounds one question: a node on its way up may accept
-	// a connection and not answer.
-	healthCallTimeout = 30 * time.Second
 )
 
 func (app *app) healthCommand() *cobra.Command {
@@ -37,7 +27,7 @@ func (app *app) healthCommand() *cobra.Command {
 		var answer *cluster.HealthResponse
 		var waitErr error
 		if *wait {
-			answer, waitErr = waitHealthy(command.Context(), node, *timeout, nil)
+			answer, waitErr = app.waitHealthy(command.Context(), node, *timeout, nil)
 		} else {
 			answer, err = node.Cluster.Health(command.Context(), &cluster.HealthRequest{})
 			if err != nil {
@@ -77,11 +67,11 @@ func (app *app) printHealth(format string, answer *cluster.HealthResponse) error
 
 // waitHealthy asks until every check passes and returns the last answer, which
 // may be nil. progress, if set, hears what is still awaited.
-func waitHealthy(ctx context.Context, node *client.Client, timeout time.Duration, progress func(string)) (*cluster.HealthResponse, error) {
+func (app *app) waitHealthy(ctx context.Context, node *client.Client, timeout time.Duration, progress func(string)) (*cluster.HealthResponse, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not healthy within %s", timeout))
 	defer cancel()
 	var last *cluster.HealthResponse
-	err := poll(ctx, healthInterval, func(ctx context.Context) (bool, error) {
+	err := app.poll(ctx, func(ctx context.Context) (bool, error) {
 		answer, err := node.Cluster.Health(ctx, &cluster.HealthRequest{})
 		if err != nil {
 			return false, err
@@ -102,41 +92,4 @@ func firstFailed(answer *cluster.HealthResponse) string {
 		}
 	}
 	return ""
-}
-
-// poll calls done until it is, or ctx ends, each call with a timeout. Errors
-// that asking again cannot change end it at once; the others are told when
-// the time is over.
-func poll(ctx context.Context, interval time.Duration, done func(context.Context) (bool, error)) error {
-	var last error
-	for {
-		callCtx, cancel := context.WithTimeout(ctx, healthCallTimeout)
-		finished, err := done(callCtx)
-		cancel()
-		switch {
-		case err == nil && finished:
-			return nil
-		case permanent(err):
-			return err
-		case ctx.Err() == nil:
-			last = err
-		}
-		select {
-		case <-time.After(interval):
-		case <-ctx.Done():
-			if last != nil {
-				return fmt.Errorf("%w; the last try: %w", context.Cause(ctx), last)
-			}
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// permanent tells whether a call that failed would fail again.
-func permanent(err error) bool {
-	switch status.Code(err) {
-	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.InvalidArgument:
-		return true
-	}
-	return false
 }

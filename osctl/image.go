@@ -163,7 +163,7 @@ func (app *app) newProgress(name string) *progress { return &progress{app: app, 
 // sent draws at most ten times a second. A total of zero is unknown.
 func (progress *progress) sent(bytes, total int64) {
 	now := progress.app.now()
-	if !progress.app.terminal || now.Sub(progress.drawn) < 100*time.Millisecond {
+	if !progress.app.live || now.Sub(progress.drawn) < 100*time.Millisecond {
 		return
 	}
 	progress.drawn = now

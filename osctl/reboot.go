@@ -46,7 +46,7 @@ func (app *app) rebootCommand() *cobra.Command {
 func (app *app) waitRebooted(ctx context.Context, node *client.Client, asked time.Time, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the node has not started again within %s: see its console", timeout))
 	defer cancel()
-	return poll(ctx, healthInterval, func(ctx context.Context) (bool, error) {
+	return app.poll(ctx, func(ctx context.Context) (bool, error) {
 		stats, err := node.Machine.Stats(ctx, &machine.StatsRequest{})
 		if err != nil || app.now().Add(-stats.GetUptime().AsDuration()).Before(asked) {
 			return false, err

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/provision"
+)
+
+func (app *app) clusterStartCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "start NAME", Short: "Start what does not run of a cluster and wait until it is healthy",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: app.completeClusters,
+	}
+	noWait := command.Flags().Bool("no-wait", false, "return when the machines are started")
+	var wait waitOptions
+	wait.add(command)
+	command.RunE = func(command *cobra.Command, args []string) error {
+		cluster, err := openCluster(args[0])
+		if err != nil {
+			return err
+		}
+		return app.clusterStart(command.Context(), cluster, *noWait, wait)
+	}
+	return command
+}
+
+func (app *app) clusterStart(ctx context.Context, cluster *provision.Cluster, noWait bool, wait waitOptions) error {
+	steps := app.newSteps()
+	defer steps.end()
+	cluster.OnProgress(func(event provision.Event) { steps.begin(describeEvent(event)) })
+	if err := cluster.Up(ctx); err != nil {
+		return err
+	}
+	if noWait {
+		return nil
+	}
+	config, err := app.loadConfig()
+	if err != nil {
+		return err
+	}
+	access, ok := config.Contexts[cluster.Name()]
+	if !ok {
+		return fmt.Errorf("the machines of cluster %s run, but the client config has no context for it: destroy it and create it again", cluster.Name())
+	}
+	if err := app.bringUp(ctx, cluster, access, steps, wait); err != nil {
+		return fmt.Errorf("bring up cluster %s: %w", cluster.Name(), err)
+	}
+	steps.done("cluster " + cluster.Name() + " is up")
+	return nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keelson-os/keelson/pkg/api/service"
+	"github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+func TestLogsAsksTheServiceOrThePod(t *testing.T) {
+	services, pods := &fakeServices{}, &fakeWorkloads{}
+	harness := newHarness(t, func(server *grpc.Server) {
+		service.RegisterServiceServiceServer(server, services)
+		workload.RegisterWorkloadServiceServer(server, pods)
+	})
+	for _, test := range []struct {
+		args    []string
+		service *service.LogsRequest
+		pod     *workload.LogsRequest
+		out     string
+	}{
+		{[]string{"etcd", "-f", "--tail", "5"}, &service.LogsRequest{Name: "etcd", Follow: true, Tail: 5}, nil, "line 0\nline 1\n"},
+		{[]string{"etcd", "--timestamps"}, &service.LogsRequest{Name: "etcd"}, nil,
+			"2026-11-20T12:00:00.000Z line 0\n2026-11-20T12:00:01.000Z line 1\n"},
+		{[]string{"pod/web"}, nil, &workload.LogsRequest{Pod: "web"}, "from the pod\n"},
+		{[]string{"web", "-c", "app", "-p"}, nil, &workload.LogsRequest{Pod: "web", Container: "app", Previous: true}, "from the pod\n"},
+		{[]string{"pods/web", "-n", "shop", "--since", "1m", "--timestamps"}, nil,
+			&workload.LogsRequest{Pod: "web", Namespace: "shop", SinceSeconds: 60, Timestamps: true}, "from the pod\n"},
+	} {
+		services.logs, pods.logs = nil, nil
+		if code := harness.run(t, append([]string{"logs"}, test.args...)...); code != exitOK || harness.out.String() != test.out {
+			t.Errorf("%v: exit code %d, %q, %s", test.args, code, harness.out, harness.err)
+		}
+		if !proto.Equal(services.logs, test.service) || !proto.Equal(pods.logs, test.pod) {
+			t.Errorf("%v: asked for %v and %v", test.args, services.logs, pods.logs)
+		}
+	}
+	harness.fails(t, exitUsage, []string{"pod/NAME"}, "logs", "deployment/web")
+	harness.fails(t, exitUsage, []string{"--tail"}, "logs", "etcd", "--tail", "-1")
+}
+
+// fakeWorkloads remembers what it was asked and answers with what it holds.
+type fakeWorkloads struct {
+	workload.UnimplementedWorkloadServiceServer
+	get     func(*workload.GetRequest) (*workload.GetResponse, error)
+	watch   []*workload.WatchResponse
+	results []*workload.ObjectResult
+	exec    func(workload.WorkloadService_ExecServer) error
+
+	logs    *workload.LogsRequest
+	applied *workload.ApplyRequest
+	deleted []*workload.DeleteRequest
+	watched *workload.WatchRequest
+}
+
+func (node *fakeWorkloads) Logs(request *workload.LogsRequest, stream workload.WorkloadService_LogsServer) error {
+	node.logs = request
+	return stream.Send(&workload.LogsResponse{Data: []byte("from the pod\n")})
+}
+
+func (node *fakeWorkloads) Get(_ context.Context, request *workload.GetRequest) (*workload.GetResponse, error) {
+	return node.get(request)
+}
+
+func (node *fakeWorkloads) Watch(request *workload.WatchRequest, stream workload.WorkloadService_WatchServer) error {
+	node.watched = request
+	for _, change := range node.watch {
+		if err := stream.Send(change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (node *fakeWorkloads) Apply(request *workload.ApplyRequest, stream workload.WorkloadService_ApplyServer) error {
+	node.applied = request
+	for _, result := range node.results {
+		if err := stream.Send(&workload.ApplyResponse{Result: result}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (node *fakeWorkloads) Delete(request *workload.DeleteRequest, stream workload.WorkloadService_DeleteServer) error {
+	node.deleted = append(node.deleted, request)
+	for _, result := range node.results {
+		if err := stream.Send(&workload.DeleteResponse{Result: result}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (node *fakeWorkloads) Exec(stream workload.WorkloadService_ExecServer) error {
+	return node.exec(stream)
+}
+
+func newWorkloadHarness(t *testing.T) (*harness, *fakeWorkloads) {
+	node := &fakeWorkloads{}
+	return newHarness(t, func(server *grpc.Server) { workload.RegisterWorkloadServiceServer(server, node) }), node
+}
