@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
 )
 
@@ -146,9 +147,20 @@ func (n *Network) start(ctx context.Context, settings []linkSettings, here []lin
 			plugged: plugged[link.settings.name],
 			changed: func(l *lease) { n.leaseChanged(link, l) },
 		}
-		n.running.Go(func() { client.run(ctx) })
+		n.background(ctx, "DHCP on "+client.link, client.run)
 	}
 	return nil
+}
+
+// background runs a part until ctx ends; Close waits for it. It handles what
+// strangers sent: a panic must not end PID 1, nor the lease.
+func (n *Network) background(ctx context.Context, name string, part func(context.Context)) {
+	task := func(ctx context.Context) error { part(ctx); return nil }
+	n.running.Go(func() {
+		if err := supervise.Protect(ctx, n.options.Log, name, supervise.RestartTask, task); err != nil {
+			n.options.Log.Error("a part of the network stage ended", "part", name, "error", err)
+		}
+	})
 }
 
 // setFixed gives a link the addresses and the gateway of the config. An address
@@ -181,7 +193,7 @@ func (n *Network) watchLinks(ctx context.Context, plugged map[string]chan struct
 	if err != nil {
 		return fmt.Errorf("watch the network links: %w", err)
 	}
-	n.running.Go(func() {
+	n.background(ctx, "link changes", func(context.Context) {
 		carrier := map[string]bool{}
 		// The channel is closed once ctx ends.
 		for update := range updates {
