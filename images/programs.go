@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -83,7 +84,32 @@ func (b *build) makePrograms(ctx context.Context) error {
 	if err := b.goBuild(ctx, static, "CGO_ENABLED=0", containerdTags, stamps); err != nil {
 		return err
 	}
-	return b.goBuild(ctx, withC, "CGO_ENABLED=1", runcTags, "-extldflags=-static")
+	libraries, err := b.staticLibrariesDigest()
+	if err != nil {
+		return err
+	}
+	// The go command does not know what the C linker reads. A variable that
+	// nothing has makes it link anew when a library was updated.
+	return b.goBuild(ctx, withC, "CGO_ENABLED=1", runcTags, "-extldflags=-static -X static.libraries="+libraries)
+}
+
+// staticLibraries are the C libraries of the building machine that are linked
+// into runc: Debian's package and its archive.
+var staticLibraries = map[string]string{
+	"libseccomp-dev": "/usr/lib/x86_64-linux-gnu/libseccomp.a",
+	"libc6-dev":      "/usr/lib/x86_64-linux-gnu/libc.a",
+}
+
+func (b *build) staticLibrariesDigest() (string, error) {
+	var sums []string
+	for _, name := range slices.Sorted(maps.Keys(staticLibraries)) {
+		sum, err := b.digest(staticLibraries[name])
+		if err != nil {
+			return "", fmt.Errorf("%w; hack/setup.sh build installs %s", err, name)
+		}
+		sums = append(sums, sum)
+	}
+	return digestOf(sums...), nil
 }
 
 // goBuild builds programs at once: they share most packages, and the go

@@ -25,13 +25,6 @@ import (
 	"github.com/keelson-os/keelson/pkg/version"
 )
 
-// staticLibraries are the C libraries of the building machine that are linked
-// into runc.
-var staticLibraries = map[string]string{ // package → archive
-	"libseccomp-dev": "/usr/lib/x86_64-linux-gnu/libseccomp.a",
-	"libc6-dev":      "/usr/lib/x86_64-linux-gnu/libc.a",
-}
-
 func (b *build) makeSBOM(ctx context.Context) error {
 	inputs, err := b.rootfsInputs()
 	if err != nil {
