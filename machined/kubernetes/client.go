@@ -1,0 +1,180 @@
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/pki"
+)
+
+// machinedUser is machined's name in Kubernetes' audit log.
+const machinedUser = "keelson:machined"
+
+// Life of machined's own certificate. It is a member of system:masters, which
+// no RBAC limits and nothing can revoke, so that its certificate lives for a day, in memory, and
+// is minted again in time.
+const (
+	machinedTTL   = 24 * time.Hour
+	machinedRenew = 12 * time.Hour
+)
+
+// maxAnswer bounds what is read of one answer, in bytes.
+const maxAnswer = 8 << 20
+
+// client speaks to the node's API server and, by one transport, to the other
+// servers whose certificates the cluster's CA signed. It is plain HTTP: PID 1
+// holds no Kubernetes code.
+type client struct {
+	base string
+	http *http.Client
+}
+
+func newClient(ca *pki.CA, port int) *client {
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Certificate())
+	minter := &minter{ca: ca}
+	return &client{
+		base: fmt.Sprintf("https://127.0.0.1:%d", port),
+		http: &http.Client{Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{
+				RootCAs:              roots,
+				MinVersion:           tls.VersionTLS13,
+				GetClientCertificate: minter.certificate,
+			},
+			// A probe every few seconds per server should not be a handshake each.
+			MaxIdleConnsPerHost:   2,
+			IdleConnTimeout:       time.Minute,
+			TLSHandshakeTimeout:   10 * time.Second,
+			ResponseHeaderTimeout: 30 * time.Second,
+		}},
+	}
+}
+
+// minter mints machined's client certificate when a connection needs one.
+type minter struct {
+	ca *pki.CA
+
+	mu     sync.Mutex
+	cert   *tls.Certificate
+	minted time.Time
+}
+
+func (m *minter) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cert != nil && time.Since(m.minted) < machinedRenew {
+		return m.cert, nil
+	}
+	pair, err := m.ca.Issue(pki.Request{
+		CommonName: machinedUser, Organizations: []string{"system:masters"}, Client: true, TTL: machinedTTL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		return nil, fmt.Errorf("read machined's own certificate: %w", err)
+	}
+	m.cert, m.minted = &cert, time.Now()
+	return m.cert, nil
+}
+
+// statusError is an answer of the API server's that is no success.
+type statusError struct {
+	code    int
+	message string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.code, e.message) }
+
+func isNotFound(err error) bool {
+	var status *statusError
+	return errors.As(err, &status) && status.code == http.StatusNotFound
+}
+
+// do sends a request to url and returns the answer's body, to be closed.
+func (c *client) do(ctx context.Context, method, url, contentType string, body []byte) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/json")
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode < http.StatusMultipleChoices {
+		return response.Body, nil
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %s: %w", method, url, response.Status, err)
+	}
+	return nil, fmt.Errorf("%s %s: %w", method, url, &statusError{response.StatusCode, statusMessage(text)})
+}
+
+// statusMessage is the message of a Kubernetes Status, or the text as it is on
+// one line.
+func statusMessage(text []byte) string {
+	var status struct{ Message string }
+	if err := json.Unmarshal(text, &status); err == nil && status.Message != "" {
+		return status.Message
+	}
+	return strings.Join(strings.Fields(string(text)), " ")
+}
+
+// get reads the object at path into target.
+func (c *client) get(ctx context.Context, path string, target any) error {
+	body, err := c.do(ctx, http.MethodGet, c.base+path, "", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(target); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}
+
+// send writes a document to path.
+func (c *client) send(ctx context.Context, method, path, contentType string, document any) error {
+	text, err := json.Marshal(document)
+	if err != nil {
+		return fmt.Errorf("encode what is sent to %s: %w", path, err)
+	}
+	body, err := c.do(ctx, method, c.base+path, contentType, text)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(io.Discard, io.LimitReader(body, maxAnswer)) // frees the connection
+	return err
+}
+
+// check asks the API server for a path that answers 200 when all is well.
+func (c *client) check(ctx context.Context, path string) error { return c.checkURL(ctx, c.base+path) }
+
+// checkURL asks any server of the node for one.
+func (c *client) checkURL(ctx context.Context, url string) error {
+	body, err := c.do(ctx, http.MethodGet, url, "", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(io.Discard, io.LimitReader(body, maxAnswer))
+	return err
+}

@@ -1,0 +1,78 @@
+package kubernetes
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// checkTimeout bounds one check.
+const checkTimeout = 10 * time.Second
+
+// Check is the result of one health check.
+type Check struct {
+	Name string
+	OK   bool
+	// Message says what is wrong and what to do, or a little more when all is well.
+	Message string
+}
+
+// Health checks this node's part of the cluster.
+func (k *Kubernetes) Health(ctx context.Context) []Check {
+	k.mu.Lock()
+	node, reconciled := k.node, k.reconciled
+	k.mu.Unlock()
+	return []Check{
+		k.checkAPIServer(ctx),
+		checkNode(k.options.Hostname, node),
+		result("manifests", reconciled, fmt.Sprintf("%d in the cluster", len(k.manifests))),
+	}
+}
+
+func (k *Kubernetes) checkAPIServer(ctx context.Context) Check {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := k.api.check(ctx, "/readyz?verbose")
+	if err != nil {
+		err = fmt.Errorf("not ready: %s; see osctl logs %s", failedParts(err.Error()), APIServer)
+	}
+	return result(APIServer, err, "ready")
+}
+
+// failedParts keeps of a verbose health answer what it complains about.
+func failedParts(text string) string {
+	var failed []string
+	for each := range strings.SplitSeq(text, "[") {
+		if part, ok := strings.CutPrefix(each, "-]"); ok {
+			name, _, _ := strings.Cut(part, " ")
+			failed = append(failed, name)
+		}
+	}
+	if failed == nil {
+		lines := bufio.NewScanner(bytes.NewReader([]byte(text)))
+		lines.Scan()
+		return lines.Text()
+	}
+	return strings.Join(failed, ", ")
+}
+
+func checkNode(name string, node Node) Check {
+	check := Check{Name: "node Ready", OK: node.Ready, Message: name}
+	switch {
+	case !node.Registered:
+		check.Message = name + " has not joined the cluster; see osctl logs kubelet"
+	case !node.Ready:
+		check.Message = name + ": " + node.Message
+	}
+	return check
+}
+
+func result(name string, err error, fine string) Check {
+	if err != nil {
+		return Check{Name: name, Message: err.Error()}
+	}
+	return Check{Name: name, OK: true, Message: fine}
+}

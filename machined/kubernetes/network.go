@@ -1,0 +1,162 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/secretdir"
+)
+
+// Ports on the loopback by which services are asked for their health.
+// kube-proxy's is its default; CoreDNS' own (8080, 8181) would take ports that
+// pods on the host's network like.
+const (
+	proxyHealthPort   = 10256
+	dnsHealthPort     = 9253
+	dnsReadyPort      = 9254
+	proxyOOMScoreAdj  = -999 // kube-proxy writes the same, and may not lower it
+	networkOOMAdj     = -990
+	capNetAdmin       = "CAP_NET_ADMIN"
+	capNetBindService = "CAP_NET_BIND_SERVICE"
+)
+
+// cniDir is where flannel writes and containerd reads the CNI configuration;
+// cniFile appears once the node's pods have a subnet.
+const (
+	cniDir  = "/run/keelson/cni"
+	cniFile = "10-keelson.conflist"
+)
+
+// kubeProxy waits for a ready API server, as flannel and CoreDNS do: what they
+// would do before is to be refused, and to back off.
+func (k *Kubernetes) kubeProxy() supervise.Spec {
+	return supervise.Spec{
+		Name:      KubeProxy,
+		DependsOn: []string{APIServer},
+		Prepare: k.prepare(KubeProxy, KubeProxy, func() (rendered, error) {
+			config, err := render("kube-proxy.yaml.tmpl", map[string]any{
+				"Hostname":    k.options.Hostname,
+				"PodSubnet":   k.options.Config.Cluster.Network.PodSubnet,
+				"Secrets":     k.secrets(KubeProxy),
+				"OOMScoreAdj": proxyOOMScoreAdj,
+			})
+			if err != nil {
+				return rendered{}, err
+			}
+			return k.networkFiles("system:kube-proxy", "config.yaml", config)
+		}),
+		Path:         "/usr/bin/" + KubeProxy,
+		Args:         flags{"config": k.config(KubeProxy, "config.yaml")}.args(nil),
+		User:         KubeProxy,
+		Capabilities: []string{capNetAdmin},
+		OOMScoreAdj:  proxyOOMScoreAdj,
+		Health: &supervise.HealthCheck{
+			Probe: func(ctx context.Context) error {
+				return k.api.checkURL(ctx, fmt.Sprintf("http://127.0.0.1:%d/healthz", proxyHealthPort))
+			},
+			Interval:     15 * time.Second,
+			StartTimeout: 5 * time.Minute,
+		},
+	}
+}
+
+// flannel joins the nodes' pod subnets to one network.
+func (k *Kubernetes) flannel() supervise.Spec {
+	network := k.options.Config.Cluster.Network
+	render := k.prepare(Flannel, Flannel, func() (rendered, error) {
+		config, err := render("flannel.json.tmpl", network)
+		if err != nil {
+			return rendered{}, err
+		}
+		return k.networkFiles("keelson:flannel", "network.json", config)
+	})
+	conflist := k.path(cniDir, cniFile)
+	return supervise.Spec{
+		Name:      Flannel,
+		DependsOn: []string{APIServer},
+		Prepare: func(ctx context.Context) error {
+			owner, err := k.owner(Flannel)
+			if err != nil {
+				return err
+			}
+			if err := secretdir.Make(k.path(cniDir), owner); err != nil {
+				return err
+			}
+			return render(ctx)
+		},
+		Path: "/usr/bin/flanneld",
+		Args: flags{
+			"cni-config": conflist,
+			"kubeconfig": k.secrets(Flannel, kubeconfigFile),
+			"net-config": k.config(Flannel, "network.json"),
+			"node-ip":    k.options.NodeIP.String(),
+			"node-name":  k.options.Hostname,
+		}.args(nil),
+		User:         Flannel,
+		Capabilities: []string{capNetAdmin},
+		OOMScoreAdj:  networkOOMAdj,
+		Health: &supervise.HealthCheck{
+			Probe: func(context.Context) error {
+				if _, err := os.Stat(conflist); err != nil {
+					return fmt.Errorf("the node has no pod network yet: %w", err)
+				}
+				return nil
+			},
+			Interval: 30 * time.Second,
+			// The controller-manager gives the node its subnet, once it runs.
+			StartTimeout: 10 * time.Minute,
+		},
+	}
+}
+
+// coreDNS answers pods' DNS questions on this node.
+func (k *Kubernetes) coreDNS() supervise.Spec {
+	return supervise.Spec{
+		Name:      CoreDNS,
+		DependsOn: []string{APIServer},
+		Prepare: k.prepare(CoreDNS, CoreDNS, func() (rendered, error) {
+			local := func(port int) string { return net.JoinHostPort(loopback.String(), strconv.Itoa(port)) }
+			corefile, err := render("Corefile.tmpl", map[string]any{
+				"DNSAddress": DNSAddress,
+				"DNSDomain":  k.options.Config.Cluster.Network.DNSDomain,
+				"Health":     local(dnsHealthPort),
+				"Ready":      local(dnsReadyPort),
+				"Secrets":    k.secrets(CoreDNS),
+				"Upstreams":  k.options.Nameservers,
+			})
+			if err != nil {
+				return rendered{}, err
+			}
+			return k.networkFiles("keelson:coredns", "Corefile", corefile)
+		}),
+		Path:         "/usr/bin/" + CoreDNS,
+		Args:         []string{"-conf", k.config(CoreDNS, "Corefile")},
+		User:         CoreDNS,
+		Capabilities: []string{capNetBindService},
+		OOMScoreAdj:  networkOOMAdj,
+		Health: &supervise.HealthCheck{
+			Probe: func(ctx context.Context) error {
+				return k.api.checkURL(ctx, fmt.Sprintf("http://127.0.0.1:%d/ready", dnsReadyPort))
+			},
+			Interval:     15 * time.Second,
+			StartTimeout: 5 * time.Minute,
+		},
+	}
+}
+
+// networkFiles is a kubeconfig for user and one config file.
+func (k *Kubernetes) networkFiles(user, name string, config []byte) (rendered, error) {
+	access, err := k.serviceKubeconfig(user)
+	if err != nil {
+		return rendered{}, err
+	}
+	return rendered{
+		secrets: map[string][]byte{kubeconfigFile: access},
+		config:  map[string][]byte{name: config},
+	}, nil
+}

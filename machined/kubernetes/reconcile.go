@@ -1,0 +1,107 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Times of the reconciliation of manifests.
+const (
+	reconcileEvery   = 10 * time.Minute
+	reconcileTimeout = time.Minute // one round's
+	retryFirst       = time.Second
+	retryMax         = time.Minute
+)
+
+var errNotYet = errors.New("not applied yet: the Kubernetes API server is not ready")
+
+// Reconcile keeps the built-in manifests in the cluster until ctx ends: at once
+// when the API server is ready, then every ten minutes, sooner after a failure.
+func (k *Kubernetes) Reconcile(ctx context.Context) {
+	delay := retryFirst
+	for {
+		if k.ready.wait(ctx) != nil {
+			return
+		}
+		applied, err := k.reconcile(ctx)
+		k.mu.Lock()
+		k.reconciled = err
+		k.mu.Unlock()
+		switch {
+		case err == nil:
+			delay = retryFirst
+			if applied > 0 {
+				k.options.Log.Info("built-in manifests applied", slog.Int("count", applied))
+			}
+			if !pause(ctx, reconcileEvery) {
+				return
+			}
+		default:
+			k.options.Log.Warn("built-in manifests not applied; trying again", slog.Any("error", err), slog.Duration("after", delay))
+			if !pause(ctx, delay) {
+				return
+			}
+			delay = min(2*delay, retryMax)
+		}
+	}
+}
+
+// reconcile observes with one list per kind, and writes what differs only: a
+// first boot has better things to do than to be asked for each object.
+func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	live, err := k.observe(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, each := range pending(k.manifests, live) {
+		// Server-side apply: what others added stays, what they changed of ours
+		// becomes ours again.
+		path := each.path() + "?fieldManager=" + managedBy + "&force=true"
+		if err := k.api.send(ctx, http.MethodPatch, path, "application/apply-patch+yaml", each.object); err != nil {
+			errs = append(errs, fmt.Errorf("apply %s: %w", each, err))
+			continue
+		}
+		applied++
+	}
+	return applied, errors.Join(errs...)
+}
+
+// observe returns the live objects with our label, by path.
+func (k *Kubernetes) observe(ctx context.Context) (map[string]any, error) {
+	live := map[string]any{}
+	for _, collection := range collections {
+		var list struct {
+			Items []map[string]any `json:"items"`
+		}
+		selector := "?labelSelector=" + url.QueryEscape(managedLabel+"="+managedBy)
+		if err := k.api.get(ctx, collection+selector, &list); err != nil {
+			return nil, fmt.Errorf("list what the cluster holds: %w", err)
+		}
+		for _, item := range list.Items {
+			metadata, _ := item["metadata"].(map[string]any)
+			name, _ := metadata["name"].(string)
+			live[collection+"/"+name] = item
+		}
+	}
+	return live, nil
+}
+
+// pause waits, unless ctx ends first.
+func pause(ctx context.Context, duration time.Duration) bool {
+	timer := time.NewTimer(duration)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
