@@ -31,11 +31,11 @@ type app struct {
 	// terminal tells whether stdout is one, live whether stderr is: lines there
 	// may be redrawn. colour tells whether to use colours.
 	terminal, live, colour bool
-	now              func() time.Time
-	configPath       func() (string, error)
-	dial             func(context.Context, client.Options) (*client.Client, error)
-	createMachines   func(context.Context, provision.Options) (machines, error)
-	pollInterval     time.Duration
+	now                    func() time.Time
+	configPath             func() (string, error)
+	dial                   func(context.Context, client.Options) (*client.Client, error)
+	createMachines         func(context.Context, provision.Options) (machines, error)
+	pollInterval           time.Duration
 
 	// The global flags.
 	contextName, node                  string

@@ -36,7 +36,7 @@ func (app *app) getCommand() *cobra.Command {
 			return usagef("-w shows one resource at a time")
 		}
 		options := printOptions{
-			namespaces: selection.all, kinds: len(selections) > 1, noHeaders: *noHeaders, managedFields: *managedFields,
+			namespaces: selection.all, noHeaders: *noHeaders, managedFields: *managedFields,
 		}
 		printer, err := newObjectPrinter(output.value, options)
 		if err != nil {
@@ -50,9 +50,12 @@ func (app *app) getCommand() *cobra.Command {
 			return app.watch(command.Context(), node, selections[0], printer)
 		}
 		for i, one := range selections {
-			if i > 0 && printer.isTable() {
-				fmt.Fprintln(app.stdout)
+			if len(selections) > 1 && printer.isTable() {
+				if i > 0 {
+					fmt.Fprintln(app.stdout)
+				}
 				// Another resource's columns have widths of their own.
+				options.prefix = one.GetResource()
 				if printer, err = newObjectPrinter(output.value, options); err != nil {
 					return err
 				}

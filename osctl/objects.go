@@ -20,7 +20,9 @@ import (
 
 // printOptions is how get prints besides its format.
 type printOptions struct {
-	namespaces, kinds, noHeaders, managedFields bool
+	namespaces, noHeaders, managedFields bool
+	// prefix goes before the names in tables, when several resources are shown.
+	prefix string
 }
 
 // objectPrinter prints Kubernetes objects as kubectl does.
@@ -137,9 +139,7 @@ func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error
 			return 0, fmt.Errorf("read the node's answer: %w", err)
 		}
 		row.Object.Object = object
-		if printer.options.kinds {
-			qualify(table, row, object)
-		}
+		printer.qualify(table, row)
 	}
 	if len(table.Rows) == 0 {
 		return 0, nil
@@ -153,15 +153,14 @@ func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error
 	return len(table.Rows), printer.tabs.Flush()
 }
 
-// qualify puts the kind before a row's name, when several kinds are shown.
-func qualify(table *metav1.Table, row *metav1.TableRow, object runtime.Object) {
-	item, ok := object.(*unstructured.Unstructured)
-	if !ok || item.GetName() == "" {
+// qualify puts the prefix before a row's name.
+func (printer *objectPrinter) qualify(table *metav1.Table, row *metav1.TableRow) {
+	if printer.options.prefix == "" {
 		return
 	}
 	for i, column := range table.ColumnDefinitions {
-		if i < len(row.Cells) && column.Format == "name" && row.Cells[i] == item.GetName() {
-			row.Cells[i] = strings.ToLower(item.GetKind()) + "/" + item.GetName()
+		if i < len(row.Cells) && column.Format == "name" {
+			row.Cells[i] = fmt.Sprintf("%s/%v", printer.options.prefix, row.Cells[i])
 		}
 	}
 }

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keelson-os/keelson/pkg/api/workload"
+)
+
+// podTable is a Table as the API server makes it, with one row per name.
+func podTable(names ...string) []byte {
+	type object = map[string]any
+	rows := []object{}
+	for _, name := range names {
+		rows = append(rows, object{
+			"cells": []any{name, "1/1", "Running", 1000000, "5m", "10.244.0.7"},
+			"object": object{
+				"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+				"metadata": object{"name": name, "namespace": "shop"},
+			},
+		})
+	}
+	text, err := json.Marshal(object{
+		"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": object{}, "rows": rows,
+		"columnDefinitions": []object{
+			{"name": "Name", "type": "string", "format": "name"}, {"name": "Ready", "type": "string"}, {"name": "Status", "type": "string"},
+			{"name": "Restarts", "type": "integer"}, {"name": "Age", "type": "string"}, {"name": "IP", "type": "string", "priority": 1},
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+const podObject = `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web","namespace":"shop",
+	"managedFields":[{"manager":"osctl"}]},"status":{"phase":"Running"}}`
+
+const podList = `{"kind":"List","apiVersion":"v1","metadata":{},"items":[
+	{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web"}},
+	{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"web"}}]}`
+
+func TestGetPrintsWhatTheServerSent(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		if request.GetOutput() == workload.Output_OUTPUT_TABLE {
+			return &workload.GetResponse{Json: podTable("web-0", "web-with-a-long-name")}, nil
+		}
+		if len(request.GetSelection().GetNames()) == 1 {
+			return &workload.GetResponse{Json: []byte(podObject)}, nil
+		}
+		return &workload.GetResponse{Json: []byte(podList)}, nil
+	}
+	harness.golden(t, "get.txt", "get", "pods")
+	harness.golden(t, "get-all.txt", "get", "pods", "-A")
+	harness.golden(t, "get-wide.txt", "get", "pods", "-o", "wide")
+	harness.golden(t, "get-no-headers.txt", "get", "pods", "--no-headers")
+	harness.golden(t, "get.json", "get", "pod", "web", "-o", "json")
+	harness.golden(t, "get.yaml", "get", "pod/web", "-o", "yaml")
+	harness.golden(t, "get-managed.yaml", "get", "pod/web", "-o", "yaml", "--show-managed-fields")
+	harness.golden(t, "get.name", "get", "pods", "-o", "name")
+	harness.golden(t, "get.jsonpath", "get", "pod", "web", "-o", "jsonpath={.status.phase}")
+	harness.golden(t, "get-missing.jsonpath", "get", "pod", "web", "-o", "jsonpath=.status.nothing")
+	harness.fails(t, exitUsage, []string{"jsonpath"}, "get", "pod", "web", "-o", "jsonpath={.status")
+}
+
+func TestGetAsksForTheSelection(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	var asked []*workload.Selection
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		asked = append(asked, request.GetSelection())
+		return &workload.GetResponse{Json: podTable("web-0")}, nil
+	}
+	for args, want := range map[string][]*workload.Selection{
+		"pods":            {{Resource: "pods"}},
+		"po web-0 web-1":  {{Resource: "po", Names: []string{"web-0", "web-1"}}},
+		"pod/a service/b": {{Resource: "pod", Names: []string{"a"}}, {Resource: "service", Names: []string{"b"}}},
+		"pods,services -n shop -l app=web --field-selector status.phase=Running": {
+			{Resource: "pods", Namespace: "shop", LabelSelector: "app=web", FieldSelector: "status.phase=Running"},
+			{Resource: "services", Namespace: "shop", LabelSelector: "app=web", FieldSelector: "status.phase=Running"}},
+		"pods -A": {{Resource: "pods", AllNamespaces: true}},
+	} {
+		asked = nil
+		if code := harness.run(t, append([]string{"get"}, strings.Fields(args)...)...); code != exitOK {
+			t.Errorf("%s: exit code %d: %s", args, code, harness.err)
+		}
+		if len(asked) != len(want) {
+			t.Errorf("%s: asked for %v", args, asked)
+			continue
+		}
+		for i := range want {
+			if !proto.Equal(asked[i], want[i]) {
+				t.Errorf("%s: asked for %v, want %v", args, asked[i], want[i])
+			}
+		}
+	}
+	harness.golden(t, "get-two.txt", "get", "pods,services")
+}
+
+func TestGetSaysThatThereIsNothing(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	node.get = func(*workload.GetRequest) (*workload.GetResponse, error) {
+		return &workload.GetResponse{Json: podTable()}, nil
+	}
+	harness.fails(t, exitOK, []string{"no pods found in namespace shop"}, "get", "pods", "-n", "shop")
+	if harness.out.Len() != 0 {
+		t.Errorf("printed %q", harness.out)
+	}
+	node.get = func(*workload.GetRequest) (*workload.GetResponse, error) {
+		return nil, status.Error(codes.NotFound, `the cluster has no resource "podz"; did you mean pods?`)
+	}
+	harness.fails(t, exitError, []string{`error: the cluster has no resource "podz"; did you mean pods?`}, "get", "podz")
+}
+
+func TestGetWatchPrintsTheHeaderOnce(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	// As the API server does, only the first Table has its columns.
+	var second map[string]any
+	if err := json.Unmarshal(podTable("web-1"), &second); err != nil {
+		t.Fatal(err)
+	}
+	delete(second, "columnDefinitions")
+	text, err := json.Marshal(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.watch = []*workload.WatchResponse{{Type: "ADDED", Json: podTable("web-0")}, {Type: "MODIFIED", Json: text}}
+	harness.golden(t, "watch.txt", "get", "pods", "-w")
+	if node.watched.GetSelection().GetResource() != "pods" {
+		t.Errorf("watched %v", node.watched)
+	}
+	harness.fails(t, exitUsage, []string{"one resource at a time"}, "get", "pods,services", "-w")
+}
