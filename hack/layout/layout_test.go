@@ -25,7 +25,7 @@ const (
 
 // topLevel are the only names at the top of the repository.
 var topLevel = []string{
-	".ci", ".git", ".gitignore", "ARCHITECTURE.md", "Dockerfile", "LICENSE", "Makefile", "README.md",
+	".ci", ".dockerignore", ".gitignore", "ARCHITECTURE.md", "Dockerfile", "LICENSE", "Makefile", "README.md",
 	"apid", "docs", "go.mod", "go.sum", "hack", "images", "machined", "osctl", "pkg",
 }
 

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/supervise"
+)
+
+const (
+	// shutdownDeadline bounds the way down as a whole; then the machine stops,
+	// whatever still runs.
+	shutdownDeadline = 5 * time.Minute
+	// bootEnd is how long tasks of the boot may take to notice a stop request.
+	bootEnd = 15 * time.Second
+	// readingTime is how long a fatal error stands on the console.
+	readingTime = 30 * time.Second
+	// memoryLimit is where Go's runtime collects harder, in bytes: the goal for
+	// this process is 40 MiB, and logs may take a quarter of it.
+	memoryLimit = 64 << 20
+)
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "machined: this is process 1 of a Keelson node; it does not run elsewhere")
+		os.Exit(1)
+	}
+	debug.SetMemoryLimit(memoryLimit)
+	machine := host.Linux{}
+	for {
+		// Process 1 must not end: the kernel would panic. run returns only when
+		// it cannot go on at all.
+		err := run(machine)
+		fmt.Fprintf(os.Stderr, "machined: %v; restarting the machine in %s\n", err, readingTime)
+		time.Sleep(readingTime)
+		machine.Sync()
+		if err := machine.Reboot(host.Restart); err != nil {
+			fmt.Fprintln(os.Stderr, "machined:", err)
+		}
+	}
+}
+
+// run is the node's life: boot, wait for a stop request, go down. It does not
+// return unless something is broken beyond what the node can live with.
+func run(machine host.OS) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("panic: %v\n%s", value, debug.Stack())
+		}
+	}()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n := newNode(ctx, machine, os.Stderr)
+	defer n.console.close()
+	defer n.console.flush()
+	n.events.Reached("init", "machined is process 1")
+
+	n.background(ctx, "orphans", supervise.RestartTask, n.reaper.Run)
+	n.background(ctx, "signals", supervise.RestartTask, n.watchSignals)
+
+	booting, stopBooting := context.WithCancel(ctx)
+	booted := n.background(booting, "boot", supervise.FailTask, n.boot)
+
+	request := <-n.stops
+	stopBooting()
+	select {
+	case <-booted:
+	case <-time.After(bootEnd):
+		n.log.Warn("the boot does not end; going down all the same")
+	}
+	n.log.Info(request.sequence().name+" requested", "by", request.by)
+
+	down, cancelDown := context.WithTimeout(ctx, shutdownDeadline)
+	defer cancelDown()
+	if err := n.run(down, request.sequence()); err != nil {
+		n.log.Error("going down anyway", "error", err)
+	}
+	n.events.Publish(api.KindMachine, request.sequence().name, "done", "")
+	n.console.flush()
+	return n.os.Reboot(request.mode())
+}
+
+// boot runs the boot sequence. Whatever it meets, the node ends up somewhere
+// its API answers, if there is any way to.
+func (n *node) boot(ctx context.Context) error {
+	err := n.run(ctx, bootSequence)
+	if ctx.Err() != nil {
+		return nil // a stop was requested
+	}
+	var noConfig *configError
+	if errors.As(err, &noConfig) {
+		n.setStage(inMaintenance)
+		n.events.Publish(api.KindConfig, "config", "refused", noConfig.Error())
+		err = n.run(ctx, maintenanceSequence)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n.setStage(running)
+	n.log.Info("boot done", "node", n.hostname())
+	return nil
+}
+
+// background runs a part of machined that lasts. Its panic does not end PID 1.
+// The channel is closed at its end.
+func (n *node) background(ctx context.Context, name string, onPanic supervise.PanicPolicy, task func(context.Context) error) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := supervise.Protect(ctx, n.log, name, onPanic, task); err != nil {
+			n.problem(name, err)
+		}
+	}()
+	return done
+}
+
+// ignoredSignals would end a Go program that does not ask for them, and so the
+// machine. Those that Go's runtime needs (SIGURG, SIGPROF) and the reaper's are
+// not among them.
+var ignoredSignals = []os.Signal{
+	unix.SIGHUP, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
+	unix.SIGSYS, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGPWR,
+}
+
+// watchSignals takes stop requests from the kernel (SIGINT is ctrl-alt-del) and
+// lets nothing else that another process sends end PID 1.
+func (n *node) watchSignals(ctx context.Context) error {
+	if err := n.os.WriteControl("/proc/sys/kernel/ctrl-alt-del", "0"); err != nil {
+		n.log.Debug("ctrl-alt-del restarts at once", "error", err) // /proc comes later
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, append([]os.Signal{unix.SIGINT, unix.SIGTERM}, ignoredSignals...)...)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case got := <-signals:
+			var err error
+			switch got {
+			case unix.SIGINT:
+				err = n.RequestStop(true, "ctrl-alt-del")
+			case unix.SIGTERM:
+				err = n.RequestStop(false, "a signal")
+			default:
+				n.log.Warn("signal ignored", "signal", got.String())
+			}
+			if err != nil {
+				n.log.Info(err.Error())
+			}
+		}
+	}
+}

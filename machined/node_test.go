@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/kubernetes"
+	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+var _ api.Node = (*node)(nil)
+
+func TestStopIsAcceptedOnce(t *testing.T) {
+	n := testNode(t)
+	defer n.console.close()
+	if err := n.RequestStop(true, "eve"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.RequestStop(false, "bob"); err == nil {
+		t.Error("a second request was accepted")
+	}
+	n.setStage(running) // the boot ends in the same moment
+	if stage := n.Status().GetStage(); stage != machine.StatusResponse_STAGE_STOPPING {
+		t.Errorf("stage %s", stage)
+	}
+	request := <-n.stops
+	if request.by != "eve" || request.mode() != host.Restart || request.sequence().name != "reboot" {
+		t.Errorf("request %+v", request)
+	}
+	if off := (stopRequest{}); off.mode() != host.PowerOff || off.sequence().name != "shutdown" {
+		t.Errorf("shutdown is %s by %s", off.mode(), off.sequence().name)
+	}
+}
+
+func TestServiceChangesBecomeEventsAndMilestones(t *testing.T) {
+	n := testNode(t)
+	defer n.console.close()
+	changed := n.serviceChanged()
+	for _, now := range []supervise.Status{
+		{Name: "apid", State: supervise.Starting},
+		{Name: "apid", State: supervise.Starting, Message: "another message"},
+		{Name: "apid", State: supervise.Running, Health: supervise.Healthy},
+		{Name: "apid", State: supervise.Backoff, Message: "exited"},
+		{Name: "apid", State: supervise.Running, Health: supervise.Healthy},
+	} {
+		changed(now)
+	}
+	want := []string{"service apid starting", "service apid running", "machine api reached", "service apid backoff", "service apid running"}
+	if diff := cmp.Diff(want, history(t, n)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// history is the node's events so far, without their messages.
+func history(t *testing.T, n *node) []string {
+	t.Helper()
+	var lines []string
+	err := n.events.Read(t.Context(), 0, false, func(event *machine.Event) error {
+		lines = append(lines, event.GetKind()+" "+event.GetSubject()+" "+event.GetAction())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func TestProblemsAreOneMessageEachUntilSolved(t *testing.T) {
+	n := testNode(t)
+	defer n.console.close()
+	n.problem("storage", errors.New("no disk"))
+	n.problem("config", errors.Join(errors.New("a:3:1: x"), errors.New("a:2:1: y")))
+	if diff := cmp.Diff([]string{"config: a:3:1: x", "config: a:2:1: y", "storage: no disk"}, n.Status().GetProblems()); diff != "" {
+		t.Error(diff)
+	}
+	n.solved("config")
+	if diff := cmp.Diff([]string{"storage: no disk"}, n.Status().GetProblems()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNodeReadyIsReachedOnce(t *testing.T) {
+	n := testNode(t)
+	defer n.console.close()
+	changed := n.nodeChanged()
+	for _, now := range []kubernetes.Node{{Registered: true}, {Registered: true, Ready: true}, {}, {Registered: true, Ready: true}} {
+		changed(now)
+	}
+	want := []string{"machine node not ready", "machine node Ready reached", "machine node not ready", "machine node ready"}
+	if diff := cmp.Diff(want, history(t, n)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestServiceCheck(t *testing.T) {
+	fine := supervise.Status{Name: "apid", State: supervise.Running, Health: supervise.Healthy}
+	if check := serviceCheck([]supervise.Status{fine}); !check.OK || check.Message != "1 healthy" {
+		t.Errorf("check %+v", check)
+	}
+	waiting := supervise.Status{Name: "etcd", State: supervise.Waiting, Message: "run osctl bootstrap"}
+	if check := serviceCheck([]supervise.Status{fine, waiting}); check.OK || check.Message != "etcd is waiting: run osctl bootstrap" {
+		t.Errorf("check %+v", check)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	for _, c := range []struct {
+		available uint64
+		want      bool
+	}{{0, true}, {29, true}, {30, false}, {1000, false}} {
+		if got := isFull(host.Disk{Total: 1000, Available: c.available}); got != c.want {
+			t.Errorf("%d of 1000 left: full is %t", c.available, got)
+		}
+	}
+}
+
+func TestInvitation(t *testing.T) {
+	text := invitation([]string{"config: FILE:3:5: machine.type: wrong", "config: FILE:4:1: machine.x: unknown"},
+		[]netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")},
+		&api.Maintenance{Fingerprint: "ab12", PairingCode: "abcd-efgh"})
+	want := `
+This node is in maintenance: it has no usable config.
+  config: FILE:3:5: machine.type: wrong
+  config: FILE:4:1: machine.x: unknown
+API:          10.0.0.5:50000
+Fingerprint:  ab12
+Pairing code: abcd-efgh
+
+`
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAddressesOf(t *testing.T) {
+	got := addressesOf([]netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, &machineconfig.Cluster{
+		ControlPlane: machineconfig.ControlPlanes{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("10.0.0.2")}},
+	})
+	var texts []string
+	for _, address := range got {
+		texts = append(texts, address.String())
+	}
+	if joined := strings.Join(texts, " "); joined != "10.0.0.2 10.0.0.5" {
+		t.Errorf("addresses %s", joined)
+	}
+}

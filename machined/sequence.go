@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/config"
+	"github.com/keelson-os/keelson/machined/containers"
+	"github.com/keelson-os/keelson/machined/etcd"
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/kubernetes"
+	"github.com/keelson-os/keelson/machined/network"
+	"github.com/keelson-os/keelson/machined/storage"
+	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+// bootSequence takes a node from process 1 to a running member of its cluster.
+// The services it starts wait for each other and for `osctl bootstrap` by
+// themselves: see machined/supervise.
+var bootSequence = sequence{name: "boot", phases: []phase{
+	{"mounts", goOn, []task{
+		{"kernel file systems", 30 * time.Second, supervise.FailTask, (*node).mountFileSystems},
+	}},
+	{"host", goOn, []task{
+		{"supervisor", 30 * time.Second, supervise.FailTask, (*node).startSupervisor},
+		{"kernel modules", 2 * time.Minute, supervise.FailTask, (*node).loadModules},
+		{"limits", 10 * time.Second, supervise.IgnorePanic, (*node).raiseLimits},
+	}},
+	// Without a usable config the sequence ends here: see maintenanceSequence.
+	{"config", giveUp, []task{
+		{"machine config", 5 * time.Minute, supervise.FailTask, (*node).loadConfig},
+	}},
+	{"kernel", goOn, []task{
+		{"kernel settings", time.Minute, supervise.FailTask, (*node).applyKernelSettings},
+	}},
+	{"network", retry, []task{
+		{"links and addresses", 3 * time.Minute, supervise.FailTask, (*node).bringUpNetwork},
+	}},
+	// Before the disk: a node whose disk is missing, broken or someone else's
+	// can still be asked what is wrong.
+	{"api", retry, []task{
+		{"machined's API", 30 * time.Second, supervise.FailTask, (*node).serveAPI},
+		{"apid", time.Minute, supervise.FailTask, (*node).startAPID},
+	}},
+	{"storage", retry, []task{
+		{"partitions", 15 * time.Minute, supervise.FailTask, (*node).openStorage},
+	}},
+	{"containers", retry, []task{
+		{"containerd", time.Minute, supervise.FailTask, (*node).startContainers},
+	}},
+	{"etcd", retry, []task{
+		{"etcd", time.Minute, supervise.FailTask, (*node).startEtcd},
+	}},
+	{"kubernetes", retry, []task{
+		{"components", time.Minute, supervise.FailTask, (*node).startKubernetes},
+	}},
+}}
+
+// maintenanceSequence follows a boot that found no usable config: the node gets
+// an address, says on its console what is wrong, and waits to be asked. Nothing
+// is written to a disk.
+var maintenanceSequence = sequence{name: "maintenance", phases: []phase{
+	{"kernel", goOn, []task{
+		{"kernel settings", time.Minute, supervise.FailTask, (*node).applyKernelSettings},
+	}},
+	{"network", retry, []task{
+		{"links and addresses", 3 * time.Minute, supervise.FailTask, (*node).bringUpNetwork},
+	}},
+	{"api", retry, []task{
+		{"machined's API", 30 * time.Second, supervise.FailTask, (*node).serveAPI},
+		{"apid", time.Minute, supervise.FailTask, (*node).startMaintenanceAPID},
+	}},
+	{"pairing", goOn, []task{
+		{"invitation", 10 * time.Second, supervise.IgnorePanic, (*node).showInvitation},
+	}},
+}}
+
+// shutdownSequence takes the node down; main then powers the machine off.
+var shutdownSequence = sequence{name: "shutdown", phases: downPhases}
+
+// rebootSequence is the same way; main then restarts the machine.
+var rebootSequence = sequence{name: "reboot", phases: downPhases}
+
+// downPhases stop at nothing: a machine that was told to stop does.
+var downPhases = []phase{
+	{"services", goOn, []task{
+		{"services in reverse order", 3 * time.Minute, supervise.FailTask, (*node).stopServices},
+	}},
+	{"processes", goOn, []task{
+		{"containers and orphans", 30 * time.Second, supervise.FailTask, (*node).endProcesses},
+	}},
+	{"network", goOn, []task{
+		{"leases", 10 * time.Second, supervise.FailTask, (*node).closeNetwork},
+	}},
+	{"storage", goOn, []task{
+		{"file systems", time.Minute, supervise.FailTask, (*node).closeStorage},
+	}},
+}
+
+// node is the machine and what one stage hands to the next. A field is set by
+// a task and read by those of later phases only; what the API reads at any time
+// is in reports.
+type node struct {
+	life       context.Context // of what lasts until the machine stops
+	os         host.OS
+	log        *slog.Logger
+	console    *console
+	ownLog     *supervise.Log
+	events     *api.Events
+	reaper     *supervise.Reaper
+	stops      chan stopRequest
+	supervisor *supervise.Supervisor // from phase host
+	server     *api.Server           // from phase api
+
+	commandLine host.CommandLine      // from phase host
+	modules     *host.Modules         // from phase host
+	config      *machineconfig.Config // from phase config; nil in maintenance
+	source      config.Source
+	network     *network.Network       // from phase network
+	networkOf   *machineconfig.Machine // what network was made from
+	maintenance *api.Maintenance       // in maintenance only
+	storage     *storage.Storage       // from phase storage
+	containers  *containers.Service
+	etcd        *etcd.Service
+	kubernetes  *kubernetes.Kubernetes
+
+	reports
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/containers"
+	"github.com/keelson-os/keelson/machined/etcd"
+	"github.com/keelson-os/keelson/machined/kubernetes"
+	"github.com/keelson-os/keelson/machined/supervise"
+)
+
+// startContainers starts containerd. Nobody waits for it here: kubelet depends
+// on it.
+func (n *node) startContainers(ctx context.Context) error {
+	if n.containers == nil {
+		made, err := containers.New(containers.Options{CNIUser: kubernetes.Flannel, LookupUser: n.lookupUser})
+		if err != nil {
+			return err
+		}
+		n.containers = made
+		n.server.SetImages(made.ImageServer())
+	}
+	return n.start(ctx, n.containers.Spec())
+}
+
+// startEtcd starts etcd, which waits in the supervisor for `osctl bootstrap` if
+// there is no data yet.
+func (n *node) startEtcd(ctx context.Context) error {
+	if n.etcd == nil {
+		ca, err := n.config.Secrets.EtcdCA.CA()
+		if err != nil {
+			return err
+		}
+		state := n.nodeState()
+		n.etcd, err = etcd.New(etcd.Options{
+			Hostname: state.Hostname, NodeIP: state.NodeIP, Config: n.config.Cluster.Etcd,
+			ClusterID: n.config.Secrets.ClusterID, CA: ca, LookupUser: n.lookupUser,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return n.start(ctx, n.etcd.Spec())
+}
+
+// startKubernetes starts the components, which wait for etcd and each other in
+// the supervisor, and what machined itself does in the cluster.
+func (n *node) startKubernetes(ctx context.Context) error {
+	if n.kubernetes == nil {
+		state := n.nodeState()
+		made, err := kubernetes.New(kubernetes.Options{
+			Config: n.config, Hostname: state.Hostname, NodeIP: state.NodeIP, Nameservers: state.Nameservers,
+			LookupUser: n.lookupUser, Log: n.log,
+		})
+		if err != nil {
+			return err
+		}
+		n.kubernetes = made
+		n.server.SetCluster(&clusterView{supervisor: n.supervisor, etcd: n.etcd, kubernetes: made})
+		n.background(n.life, "built-in manifests", supervise.RestartTask, func(ctx context.Context) error {
+			made.Reconcile(ctx)
+			return nil
+		})
+		n.background(n.life, "node's state", supervise.RestartTask, func(ctx context.Context) error {
+			made.WatchNode(ctx, n.nodeChanged())
+			return nil
+		})
+	}
+	if err := n.kubernetes.WriteAPIDKubeconfig(); err != nil {
+		return err
+	}
+	return n.start(ctx, n.kubernetes.Services()...)
+}
+
+// nodeChanged publishes what the cluster thinks of this node.
+func (n *node) nodeChanged() func(kubernetes.Node) {
+	reached := false
+	return func(now kubernetes.Node) {
+		switch {
+		case !now.Ready:
+			n.events.Publish(api.KindMachine, "node", "not ready", now.Message)
+		case reached:
+			n.events.Publish(api.KindMachine, "node", "ready", now.Message)
+		default:
+			reached = true
+			n.events.Reached("node Ready", now.Message)
+			n.log.Info("node Ready")
+		}
+	}
+}
+
+// clusterView is the cluster as several stages know it together.
+type clusterView struct {
+	supervisor *supervise.Supervisor
+	etcd       *etcd.Service
+	kubernetes *kubernetes.Kubernetes
+}
+
+// Bootstrap implements api.Cluster.
+func (c *clusterView) Bootstrap(ctx context.Context) error { return c.etcd.Bootstrap(ctx) }
+
+// Kubeconfig implements api.Cluster.
+func (c *clusterView) Kubeconfig(ctx context.Context, user string, roles []string) ([]byte, error) {
+	return c.kubernetes.Kubeconfig(ctx, user, roles)
+}
+
+// Health implements api.Cluster.
+func (c *clusterView) Health(ctx context.Context) []api.Check {
+	checks := []api.Check{serviceCheck(c.supervisor.List())}
+	member := api.Check{Name: etcd.Name, OK: true, Message: "answers"}
+	if err := c.etcd.Check(ctx); err != nil {
+		member.OK, member.Message = false, err.Error()
+	}
+	checks = append(checks, member)
+	for _, check := range c.kubernetes.Health(ctx) {
+		checks = append(checks, api.Check(check))
+	}
+	return checks
+}
+
+// serviceCheck sums the supervisor's list up.
+func serviceCheck(list []supervise.Status) api.Check {
+	var wrong []string
+	for _, one := range list {
+		if !one.Ready() {
+			wrong = append(wrong, strings.TrimSpace(fmt.Sprintf("%s is %s: %s", one.Name, one.State, one.Message)))
+		}
+	}
+	if len(wrong) > 0 {
+		return api.Check{Name: "services", Message: strings.Join(wrong, "; ")}
+	}
+	return api.Check{Name: "services", OK: true, Message: fmt.Sprintf("%d healthy", len(list))}
+}
