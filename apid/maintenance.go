@@ -14,12 +14,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/client"
 )
 
 const (
-	// metadataPairing is where a client of a node in maintenance puts the code
-	// that the node's console shows.
-	metadataPairing = "keelson-pairing-code"
 	// pairingTries is how many wrong codes a minute are looked at, from all
 	// clients together.
 	pairingTries = 6
@@ -58,7 +57,7 @@ func requirePairing(code string, refused *throttledLog) admit {
 
 func admitPaired(ctx context.Context, method string, guess *guessing) error {
 	md, _ := metadata.FromIncomingContext(ctx)
-	codesSent := md.Get(metadataPairing)
+	codesSent := md.Get(client.PairingCodeKey)
 	if len(codesSent) != 1 {
 		return status.Error(codes.Unauthenticated,
 			"this node is in maintenance and needs the pairing code that its console shows")

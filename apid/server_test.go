@@ -20,6 +20,7 @@ import (
 	clusterpb "github.com/keelson-os/keelson/pkg/api/cluster"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+	"github.com/keelson-os/keelson/pkg/client"
 )
 
 func writeFile(t testing.TB, name, content string) {
@@ -120,7 +121,7 @@ func TestMaintenance(t *testing.T) {
 	version := func(code ...string) error {
 		ctx := testContext(t)
 		for _, c := range code {
-			ctx = metadata.AppendToOutgoingContext(ctx, metadataPairing, c)
+			ctx = metadata.AppendToOutgoingContext(ctx, client.PairingCodeKey, c)
 		}
 		_, err := machinepb.NewMachineServiceClient(conn).Version(ctx, &machinepb.VersionRequest{})
 		return err
@@ -137,7 +138,7 @@ func TestMaintenance(t *testing.T) {
 	if err := version("4711-0815"); err != nil {
 		t.Errorf("with the code: %v", err)
 	}
-	paired := metadata.AppendToOutgoingContext(testContext(t), metadataPairing, "4711-0815")
+	paired := metadata.AppendToOutgoingContext(testContext(t), client.PairingCodeKey, "4711-0815")
 	_, err := clusterpb.NewClusterServiceClient(conn).Bootstrap(paired, &clusterpb.BootstrapRequest{})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("bootstrap in maintenance: %v", err)

@@ -10,10 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
@@ -33,6 +31,12 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 	session, err := s.session(ctx)
 	if err != nil {
 		return nil, err
+	}
+	select {
+	case s.gets <- struct{}{}:
+		defer func() { <-s.gets }()
+	case <-ctx.Done():
+		return nil, statusOf(ctx.Err())
 	}
 	q, err := session.query(ctx, request.GetSelection(), request.GetOutput())
 	if err != nil {
@@ -73,7 +77,7 @@ func (s *session) query(ctx context.Context, selection *workloadpb.Selection, ou
 // caller.
 func (q *query) check() error {
 	for _, name := range append(slices.Clone(q.selection.GetNames()), orDefault(q.selection.GetNamespace())) {
-		if wrong := path.IsValidPathSegmentName(name); name == "" || len(wrong) > 0 {
+		if wrong := content.IsPathSegmentName(name); name == "" || len(wrong) > 0 {
 			return invalid("%q is no name of an object or namespace", name)
 		}
 	}
@@ -174,22 +178,15 @@ func (q *query) join(answers [][]byte) ([]byte, error) {
 	if len(q.selection.GetNames()) == 1 {
 		return answers[0], nil
 	}
-	list := unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
+	all := list{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"}, Items: []json.RawMessage{}}
 	for _, answer := range answers {
-		// This decoder gives a list's items their kind, which the API server
-		// leaves out.
-		object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, answer)
+		next, _, err := splitList(answer)
 		if err != nil {
 			return nil, err
 		}
-		switch object := object.(type) {
-		case *unstructured.UnstructuredList:
-			list.Items = append(list.Items, object.Items...)
-		case *unstructured.Unstructured:
-			list.Items = append(list.Items, *object)
-		}
+		all.Items = append(all.Items, next.Items...)
 	}
-	return list.MarshalJSON()
+	return json.Marshal(all)
 }
 
 func joinTables(tables [][]byte) ([]byte, error) {

@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -161,5 +162,23 @@ func TestNearest(t *testing.T) {
 		if got := nearest(test.typed, names); !slices.Equal(got, test.want) {
 			t.Errorf("nearest to %q: %q, want %q", test.typed, got, test.want)
 		}
+	}
+}
+
+func TestListItemsGetTheirKind(t *testing.T) {
+	for _, test := range []struct{ name, answer, want string }{
+		{"of the API server's own", `{"kind":"PodList","apiVersion":"v1","items":[ {"metadata":{"name":"a"}}, {}]}`,
+			`[{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}} {"kind":"Pod","apiVersion":"v1"}]`},
+		{"custom", `{"kind":"FooList","apiVersion":"x/v1","items":[{"kind":"Foo","apiVersion":"x/v2"}]}`, `[{"kind":"Foo","apiVersion":"x/v2"}]`},
+		{"one object", `{"kind":"Pod","apiVersion":"v1"}`, `[{"kind":"Pod","apiVersion":"v1"}]`},
+		{"one object, called a list", `{"kind":"AllowList","apiVersion":"x/v1"}`, `[{"kind":"AllowList","apiVersion":"x/v1"}]`},
+		{"none", `{"kind":"PodList","apiVersion":"v1","items":[]}`, `[]`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			all, _, err := splitList([]byte(test.answer))
+			if got := fmt.Sprintf("%s", all.Items); err != nil || got != test.want {
+				t.Errorf("got %s, %v, want %s", got, err, test.want)
+			}
+		})
 	}
 }

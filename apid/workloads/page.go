@@ -1,11 +1,12 @@
 package workloads
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -64,34 +65,70 @@ func tablePage(answer []byte) (page, error) {
 }
 
 func objectPage(answer []byte) (page, error) {
-	object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, answer)
+	all, single, err := splitList(answer)
 	if err != nil {
 		return page{}, err
 	}
-	one, single := object.(*unstructured.Unstructured)
-	if single {
-		i, err := newItem(one)
-		return page{version: one.GetResourceVersion(), items: []item{i}}, err
-	}
-	list := object.(*unstructured.UnstructuredList)
-	p := page{version: list.GetResourceVersion()}
-	for i := range list.Items {
-		next, err := newItem(&list.Items[i])
-		if err != nil {
+	p := page{version: all.Metadata.ResourceVersion}
+	for _, text := range all.Items {
+		i := item{json: text}
+		if err := json.Unmarshal(text, &i.meta); err != nil {
 			return page{}, err
 		}
-		p.items = append(p.items, next)
+		i.meta = identity(i.meta)
+		if single {
+			p.version = i.meta.ResourceVersion
+		}
+		p.items = append(p.items, i)
 	}
 	return p, nil
 }
 
-func newItem(object *unstructured.Unstructured) (item, error) {
-	text, err := object.MarshalJSON()
-	meta := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Name: object.GetName(), Namespace: object.GetNamespace(),
-		UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
-	}}
-	return item{meta, text}, err
+// list is a list of objects that stay undecoded: decoded, they would take ten
+// times the memory.
+type list struct {
+	metav1.TypeMeta
+	Metadata metav1.ListMeta   `json:"metadata"`
+	Items    []json.RawMessage `json:"items"`
+}
+
+// splitList takes a list apart; an object counts as a list of one. The items
+// get their kind, which the API server leaves out in lists of its own kinds.
+func splitList(answer []byte) (all list, single bool, err error) {
+	if err := json.Unmarshal(answer, &all); err != nil {
+		return all, false, err
+	}
+	kind, isList := strings.CutSuffix(all.Kind, "List")
+	// An object's own kind may end in List; items tell a list for sure.
+	if !isList || all.Items == nil {
+		all.Items = []json.RawMessage{answer}
+		return all, true, nil
+	}
+	for i, text := range all.Items {
+		if all.Items[i], err = withKind(text, all.APIVersion, kind); err != nil {
+			return all, false, err
+		}
+	}
+	return all, false, nil
+}
+
+func withKind(text json.RawMessage, apiVersion, kind string) (json.RawMessage, error) {
+	var own metav1.TypeMeta
+	if err := json.Unmarshal(text, &own); err != nil {
+		return nil, err
+	}
+	if own.Kind != "" {
+		return text, nil
+	}
+	head, err := json.Marshal(metav1.TypeMeta{APIVersion: apiVersion, Kind: kind})
+	if err != nil {
+		return nil, err
+	}
+	body, _ := bytes.CutPrefix(bytes.TrimSpace(text), []byte("{"))
+	if len(bytes.TrimSpace(body)) > 1 {
+		body = append([]byte(","), body...)
+	}
+	return append(bytes.TrimSuffix(head, []byte("}")), body...), nil
 }
 
 // identity is as much of an object's metadata as a watch remembers.

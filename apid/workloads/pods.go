@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -32,7 +32,7 @@ func pod(request *rest.Request, namespace, name string, part ...string) *rest.Re
 // findPod gets a pod. The error for one that does not exist names those that do.
 func (s *session) findPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	for _, segment := range []string{name, orDefault(namespace)} {
-		if wrong := path.IsValidPathSegmentName(segment); segment == "" || len(wrong) > 0 {
+		if wrong := content.IsPathSegmentName(segment); segment == "" || len(wrong) > 0 {
 			return nil, invalid("%q is no name of a pod or namespace", segment)
 		}
 	}

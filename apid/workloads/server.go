@@ -15,9 +15,10 @@ import (
 const (
 	// requestTimeout bounds one request to the API server that answers once.
 	requestTimeout = time.Minute
-	// maxResponse is bytes of one answer of the API server. More would be held
-	// several times over here and in the client.
+	// maxResponse is bytes of one answer of the API server. An answer is held up
+	// to three times over, in maxGets calls at once, and apid's memory is 256 MiB.
 	maxResponse = 16 << 20
+	maxGets     = 3
 	// defaultNamespace is where objects are that name no namespace.
 	defaultNamespace = "default"
 )
@@ -37,11 +38,17 @@ type Server struct {
 	workloadpb.UnimplementedWorkloadServiceServer
 	caller func(context.Context) (rest.ImpersonationConfig, error)
 	kube   *connector
+	// gets holds a place for each Get under way; others wait.
+	gets chan struct{}
 }
 
 // New makes the service. It connects when the first call needs it.
 func New(o Options) *Server {
-	return &Server{caller: o.Caller, kube: &connector{kubeconfig: o.Kubeconfig, log: o.Log}}
+	return &Server{
+		caller: o.Caller,
+		kube:   &connector{kubeconfig: o.Kubeconfig, log: o.Log},
+		gets:   make(chan struct{}, maxGets),
+	}
 }
 
 // session is Kubernetes as the caller of one RPC sees it.
