@@ -1,5 +1,5 @@
 #!/bin/sh
-# Generates the Go code of every .proto beside it. The two plugins are built
+# Generates the Go code of every .proto beside it, and docs/cli.md. The two plugins are built
 # from go.mod's tool lines, so their versions are pinned there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,3 +8,4 @@ trap 'rm -rf "$plugins"' EXIT
 go build -o "$plugins/" google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 PATH="$plugins:$PATH" protoc --go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative pkg/api/*/*.proto
+go run ./osctl docs >docs/cli.md

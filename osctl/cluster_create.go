@@ -17,14 +17,14 @@ import (
 
 // createOptions are the flags of cluster create.
 type createOptions struct {
-	controlPlanes, workers int
-	cpus, memory, disk     int
-	artifacts, accel       string
-	internet               bool
-	kernelArgs             []string
-	rawConfig              string
-	noWait                 bool
-	wait                   waitOptions
+	controlPlanes      int
+	cpus, memory, disk int
+	artifacts, accel   string
+	internet           bool
+	kernelArgs         []string
+	rawConfig          string
+	noWait             bool
+	wait               waitOptions
 }
 
 func (app *app) clusterCreateCommand() *cobra.Command {
@@ -38,12 +38,11 @@ way out unless --internet is given.`,
 		Args: cobra.ExactArgs(1),
 	}
 	flags := command.Flags()
-	flags.IntVar(&options.controlPlanes, "control-planes", 1, "control-plane nodes (only 1 for now)")
-	flags.IntVar(&options.workers, "workers", 0, "worker nodes (only 0 for now)")
+	flags.IntVar(&options.controlPlanes, "control-planes", 1, "number of control-plane nodes: 1")
 	flags.IntVar(&options.cpus, "cpus", provision.DefaultCPUs, "CPUs of each machine")
 	flags.IntVar(&options.memory, "memory", provision.DefaultMemoryMiB, "memory of each machine, in MiB")
 	flags.IntVar(&options.disk, "disk", provision.DefaultDiskMiB, "data disk of each machine, in MiB; it takes no space until it is used")
-	flags.StringVar(&options.artifacts, "artifacts", defaultArtifacts(), "folder of the OS image")
+	flags.StringVar(&options.artifacts, "artifacts", "", "folder of the OS image (default: _out beside the folder of osctl, else in the current one)")
 	flags.StringVar(&options.accel, "accel", string(qemu.Auto), "how to run the machines: auto, kvm, tcg (emulation)")
 	flags.BoolVar(&options.internet, "internet", false, "let the machines reach the internet")
 	flags.StringArrayVar(&options.kernelArgs, "kernel-arg", nil, "append to the kernel command line; may be repeated")
@@ -54,8 +53,8 @@ way out unless --internet is given.`,
 		if options.controlPlanes != 1 {
 			return usagef("--control-planes %d: only clusters of one control-plane node can be created", options.controlPlanes)
 		}
-		if options.workers != 0 {
-			return usagef("--workers %d: workers cannot be created", options.workers)
+		if options.artifacts == "" {
+			options.artifacts = defaultArtifacts()
 		}
 		return app.clusterCreate(command.Context(), args[0], &options)
 	}

@@ -91,9 +91,9 @@ func TestStatus(t *testing.T) {
 		Stage: machine.StatusResponse_STAGE_MAINTENANCE, Phase: "config",
 		Problems: []string{"fw_cfg:4:1: machine: unknown field \"hostnam\"\nfw_cfg:5:1: another", "second"},
 	}
-	node.statsErr = status.Error(codes.PermissionDenied, "not in maintenance mode")
+	node.statsErr = status.Error(codes.FailedPrecondition, "broken")
 	harness.golden(t, "status-maintenance.txt", "status")
-	node.statsErr = status.Error(codes.Internal, "broken")
+	node.status.Stage = machine.StatusResponse_STAGE_BOOTING
 	harness.fails(t, exitError, []string{"broken"}, "status")
 }
 

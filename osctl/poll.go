@@ -37,7 +37,8 @@ func (app *app) poll(ctx context.Context, done func(context.Context) (bool, erro
 			return nil
 		case permanent(err):
 			return err
-		case ctx.Err() == nil:
+		case ctx.Err() == nil && (last == nil || status.Code(err) != codes.DeadlineExceeded):
+			// A try that was cut short says less than one before it.
 			last = err
 		}
 		select {

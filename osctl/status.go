@@ -1,13 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/machine"
 )
@@ -34,26 +31,15 @@ what its console shows:
 		if output.value != asTable {
 			return app.printMessage(output.value, answer)
 		}
-		stats, err := node.Machine.Stats(command.Context(), &machine.StatsRequest{})
-		if err != nil && !refusedHere(err) {
-			return err
+		var stats *machine.StatsResponse
+		if answer.GetStage() != machine.StatusResponse_STAGE_MAINTENANCE { // which does not have this call
+			if stats, err = node.Machine.Stats(command.Context(), &machine.StatsRequest{}); err != nil {
+				return err
+			}
 		}
 		return app.printStatus(answer, stats)
 	}
 	return command
-}
-
-// refusedHere tells whether a call is one that maintenance mode does not have.
-func refusedHere(err error) bool {
-	var state grpcError
-	if !errors.As(err, &state) {
-		return false
-	}
-	switch status.Code(err) {
-	case codes.PermissionDenied, codes.Unimplemented, codes.Unauthenticated:
-		return true
-	}
-	return false
 }
 
 // printStatus prints the node's state; stats may be nil.
