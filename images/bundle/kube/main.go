@@ -1,4 +1,5 @@
-// Command kube is every Kubernetes component of a node in one file: the name
+// Command kube is every Kubernetes component of a node in one file, and the
+// pod network's daemon, which uses the same client packages: the name
 // it is started under (argv[0]) chooses the component, so that the processes
 // share one set of text pages and the image holds Kubernetes' packages once.
 package main
@@ -12,6 +13,7 @@ import (
 	"strings"
 	_ "time/tzdata" // CronJobs name time zones, and the image has no zoneinfo files
 
+	"github.com/keelson-os/keelson/images/bundle/kube/flanneld"
 	"github.com/spf13/cobra"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
@@ -25,6 +27,7 @@ import (
 )
 
 var components = map[string]func() *cobra.Command{
+	"flanneld":                flanneld.NewCommand,
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": controllermanager.NewControllerManagerCommand,
 	"kube-proxy":              proxy.NewProxyCommand,
