@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // defaultEpoch is the time that everything in the artefacts bears, unless
@@ -67,6 +69,11 @@ func (b *build) make(ctx context.Context, chosen []target) error {
 			return err
 		}
 	}
+	unlock, err := b.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for _, t := range chosen {
 		if err := t.make(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
@@ -74,6 +81,26 @@ func (b *build) make(ctx context.Context, chosen []target) error {
 	}
 	b.log.say("everything is up to date in %s", b.out)
 	return nil
+}
+
+// lock waits until no other build works in the same folder: two would move
+// each other's half-made files into place.
+func (b *build) lock() (unlock func() error, err error) {
+	f, err := os.Create(b.path("build", "lock"))
+	if err != nil {
+		return nil, err
+	}
+	fd := int(f.Fd())
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		b.log.say("waiting for another build in %s", b.out)
+		err = unix.Flock(fd, unix.LOCK_EX)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
+	// The lock goes with the file, also when this process is killed.
+	return f.Close, nil
 }
 
 // path is a path below the folder of the artefacts. What is made on the way
