@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -41,66 +40,4 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 	}
 	harness.fails(t, exitUsage, []string{"pod/NAME"}, "logs", "deployment/web")
 	harness.fails(t, exitUsage, []string{"--tail"}, "logs", "etcd", "--tail", "-1")
-}
-
-// fakeWorkloads remembers what it was asked and answers with what it holds.
-type fakeWorkloads struct {
-	workload.UnimplementedWorkloadServiceServer
-	get     func(*workload.GetRequest) (*workload.GetResponse, error)
-	watch   []*workload.WatchResponse
-	results []*workload.ObjectResult
-	exec    func(workload.WorkloadService_ExecServer) error
-
-	logs    *workload.LogsRequest
-	applied *workload.ApplyRequest
-	deleted []*workload.DeleteRequest
-	watched *workload.WatchRequest
-}
-
-func (node *fakeWorkloads) Logs(request *workload.LogsRequest, stream workload.WorkloadService_LogsServer) error {
-	node.logs = request
-	return stream.Send(&workload.LogsResponse{Data: []byte("from the pod\n")})
-}
-
-func (node *fakeWorkloads) Get(_ context.Context, request *workload.GetRequest) (*workload.GetResponse, error) {
-	return node.get(request)
-}
-
-func (node *fakeWorkloads) Watch(request *workload.WatchRequest, stream workload.WorkloadService_WatchServer) error {
-	node.watched = request
-	for _, change := range node.watch {
-		if err := stream.Send(change); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (node *fakeWorkloads) Apply(request *workload.ApplyRequest, stream workload.WorkloadService_ApplyServer) error {
-	node.applied = request
-	for _, result := range node.results {
-		if err := stream.Send(&workload.ApplyResponse{Result: result}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (node *fakeWorkloads) Delete(request *workload.DeleteRequest, stream workload.WorkloadService_DeleteServer) error {
-	node.deleted = append(node.deleted, request)
-	for _, result := range node.results {
-		if err := stream.Send(&workload.DeleteResponse{Result: result}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (node *fakeWorkloads) Exec(stream workload.WorkloadService_ExecServer) error {
-	return node.exec(stream)
-}
-
-func newWorkloadHarness(t *testing.T) (*harness, *fakeWorkloads) {
-	node := &fakeWorkloads{}
-	return newHarness(t, func(server *grpc.Server) { workload.RegisterWorkloadServiceServer(server, node) }), node
 }

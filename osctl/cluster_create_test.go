@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+func TestClusterCreateBringsANodeUp(t *testing.T) {
+	harness, fake, node := newCreateHarness(t, nil)
+	if code := harness.run(t, "cluster", "create", "new", "--memory", "3072", "--artifacts", "out"); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, harness.err)
+	}
+	if got := fake.options.Nodes[0]; got.MemoryMiB != 3072 || !got.ControlPlane || fake.options.Internet || fake.options.Artifacts != "out" {
+		t.Errorf("asked for %+v", fake.options)
+	}
+	config, err := machineconfig.Decode("config", strings.NewReader(string(fake.configs["new-1"])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Machine.Hostname != "new-1" || config.Cluster.Endpoint != "https://10.77.0.11:6443" {
+		t.Errorf("config %+v %+v", config.Machine, config.Cluster)
+	}
+	if node.unhealthy >= 0 {
+		t.Error("did not wait until all was healthy")
+	}
+	saved, err := harness.loadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	access, err := saved.Get("")
+	if err != nil || saved.Current != "new" || access.Endpoints[0] != "127.0.0.1:4100" || access.Kubernetes != "https://127.0.0.1:4101" ||
+		access.CA != config.Secrets.OSCA.Cert {
+		t.Errorf("current %q: %+v, %v", saved.Current, access, err)
+	}
+	for _, step := range []string{"making secrets", "new-1: starting the machine", "bootstrapping", "healthy", "cluster new is up"} {
+		if !strings.Contains(harness.err.String(), step) {
+			t.Errorf("no step %q in:\n%s", step, harness.err)
+		}
+	}
+	if !strings.Contains(harness.out.String(), "osctl get nodes") {
+		t.Errorf("names no next commands: %s", harness.out)
+	}
+}
+
+func TestClusterCreateTakesABootstrappedNodeAsItIs(t *testing.T) {
+	harness, _, node := newCreateHarness(t, nil)
+	node.bootstrapErr = status.Error(codes.FailedPrecondition, "bootstrapped before")
+	if code := harness.run(t, "cluster", "create", "new"); code != exitOK {
+		t.Errorf("exit code %d: %s", code, harness.err)
+	}
+}
+
+func TestClusterCreateSaysWhyANodeDoesNotComeUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		version error
+		pid     int
+		want    string
+	}{
+		"maintenance": {status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: x509: certificate signed by unknown authority"`), 7, "maintenance mode: its console /consoles/new-1"},
+		"ended":       {status.Error(codes.Unavailable, "x"), 0, "has ended: see its console /consoles/new-1"},
+		"too slow":    {status.Error(codes.Unavailable, "still booting"), 7, "not up within 20ms; the last try: still booting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			harness, fake, _ := newCreateHarness(t, test.version)
+			fake.pid = test.pid
+			harness.fails(t, exitError, []string{test.want, "osctl cluster destroy new"}, "cluster", "create", "new", "--timeout", "20ms")
+		})
+	}
+}
+
+func TestClusterCreateRefusesBeforeItMakesAnything(t *testing.T) {
+	harness, fake, _ := newCreateHarness(t, nil)
+	harness.fails(t, exitUsage, []string{"only clusters of one control-plane node"}, "cluster", "create", "new", "--control-planes", "3")
+	harness.fails(t, exitUsage, []string{"xen"}, "cluster", "create", "new", "--accel", "xen")
+	harness.fails(t, exitError, []string{`a context "dev" already`}, "cluster", "create", "dev")
+	if fake.options.Name != "" {
+		t.Errorf("made %+v", fake.options)
+	}
+	fake.err = errors.New("no QEMU: install qemu-system-x86")
+	harness.fails(t, exitError, []string{"install qemu-system-x86"}, "cluster", "create", "new")
+	if config, err := harness.loadConfig(); err != nil || len(config.Contexts) != 1 {
+		t.Errorf("left a context behind: %v, %v", config.Names(), err)
+	}
+}
+
+func TestClusterCreateWithARawConfigMakesNoContext(t *testing.T) {
+	harness, fake, _ := newCreateHarness(t, nil)
+	file := filepath.Join(t.TempDir(), "raw.yaml")
+	if err := os.WriteFile(file, []byte("not: a config"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := harness.run(t, "cluster", "create", "new", "--raw-config", file); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, harness.err)
+	}
+	if string(fake.options.Nodes[0].Config) != "not: a config" {
+		t.Errorf("asked for %+v", fake.options)
+	}
+	if config, err := harness.loadConfig(); err != nil || len(config.Contexts) != 1 {
+		t.Errorf("contexts %v, %v", config.Names(), err)
+	}
+}

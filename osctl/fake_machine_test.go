@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/keelson-os/keelson/pkg/api/machine"
+)
+
+// fakeMachine is a node that reboots when asked.
+type fakeMachine struct {
+	machine.UnimplementedMachineServiceServer
+	status   *machine.StatusResponse
+	uptimes  []time.Duration // one for each Stats; the last stays
+	statsErr error
+	events   []*machine.Event
+	did      []string
+}
+
+func (node *fakeMachine) Version(context.Context, *machine.VersionRequest) (*machine.VersionResponse, error) {
+	return &machine.VersionResponse{
+		Version: "v1.37.1", Kernel: "6.12.1", Go: "go1.26", Architecture: "amd64", Hostname: "dev-1", RootHash: "abcd",
+	}, nil
+}
+
+func (node *fakeMachine) Status(context.Context, *machine.StatusRequest) (*machine.StatusResponse, error) {
+	return node.status, nil
+}
+
+func (node *fakeMachine) Stats(context.Context, *machine.StatsRequest) (*machine.StatsResponse, error) {
+	if node.statsErr != nil {
+		return nil, node.statsErr
+	}
+	uptime := node.uptimes[0]
+	if len(node.uptimes) > 1 {
+		node.uptimes = node.uptimes[1:]
+	}
+	return &machine.StatsResponse{
+		Uptime: durationpb.New(uptime), MemoryTotal: 2 << 30, MemoryAvailable: 1536 << 20, VarTotal: 8 << 30, VarAvailable: 6 << 30,
+	}, nil
+}
+
+func (node *fakeMachine) Reboot(context.Context, *machine.RebootRequest) (*machine.RebootResponse, error) {
+	node.did = append(node.did, "reboot")
+	return &machine.RebootResponse{}, nil
+}
+
+func (node *fakeMachine) Shutdown(context.Context, *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
+	node.did = append(node.did, "shutdown")
+	return &machine.ShutdownResponse{}, nil
+}
+
+func (node *fakeMachine) Events(_ *machine.EventsRequest, stream machine.MachineService_EventsServer) error {
+	for _, event := range node.events {
+		if err := stream.Send(event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newMachineHarness(t *testing.T) (*harness, *fakeMachine) {
+	node := &fakeMachine{
+		status:  &machine.StatusResponse{Stage: machine.StatusResponse_STAGE_RUNNING},
+		uptimes: []time.Duration{time.Hour * 5},
+	}
+	return newHarness(t, func(server *grpc.Server) { machine.RegisterMachineServiceServer(server, node) }), node
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/api/image"
+	"github.com/keelson-os/keelson/pkg/client"
+)
+
+// chunkSize is how much of an archive goes into one message, in bytes; the API
+// takes at most 1 MiB.
+const chunkSize = 512 << 10
+
+func (app *app) imageImportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "import FILE…", Short: "Import images from OCI or Docker archives",
+		Long: `Import images from OCI or Docker archives, plain or compressed with gzip or
+zstd. "-" is standard input. An archive that is damaged adds nothing.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			node, err := app.connect(command.Context())
+			if err != nil {
+				return err
+			}
+			for _, name := range args {
+				if err := app.importArchive(command.Context(), node, name); err != nil {
+					return fmt.Errorf("import %s: %w", name, err)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (app *app) importArchive(ctx context.Context, node *client.Client, name string) error {
+	reader, total := app.stdin, int64(0)
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			return errors.New("a directory: expected an archive's file")
+		}
+		reader, total = file, info.Size()
+	}
+	// The call ends with this function, whatever happens.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := node.Image.Import(ctx)
+	if err != nil {
+		return err
+	}
+	progress := app.newProgress(name)
+	defer progress.end()
+	chunk := make([]byte, chunkSize)
+	for sent := int64(0); ; {
+		count, err := io.ReadFull(reader, chunk)
+		if count > 0 {
+			sent += int64(count)
+			progress.sent(sent, total)
+			if err := stream.Send(&image.ImportRequest{Chunk: chunk[:count]}); err != nil {
+				break // the node said why: CloseAndRecv returns it
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+	}
+	answer, err := stream.CloseAndRecv()
+	if err != nil {
+		return err
+	}
+	progress.end()
+	for _, one := range answer.GetImages() {
+		fmt.Fprintf(app.stdout, "%s imported (%s, %s)\n", one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))))
+	}
+	return nil
+}
+
+// progress redraws one line while an archive is sent; off a terminal it is
+// silent.
+type progress struct {
+	app   *app
+	name  string
+	drawn time.Time
+}
+
+func (app *app) newProgress(name string) *progress { return &progress{app: app, name: name} }
+
+// sent draws at most ten times a second. A total of zero is unknown.
+func (progress *progress) sent(bytes, total int64) {
+	now := progress.app.now()
+	if !progress.app.live || now.Sub(progress.drawn) < 100*time.Millisecond {
+		return
+	}
+	progress.drawn = now
+	of := ""
+	if total > 0 {
+		of = fmt.Sprintf(" of %s (%d %%)", size(uint64(total)), 100*bytes/total)
+	}
+	fmt.Fprintf(progress.app.stderr, "\r\x1b[K%s: %s%s", progress.name, size(uint64(bytes)), of)
+}
+
+// end removes the line.
+func (progress *progress) end() {
+	if !progress.drawn.IsZero() {
+		fmt.Fprint(progress.app.stderr, "\r\x1b[K")
+		progress.drawn = time.Time{}
+	}
+}
