@@ -1,12 +1,15 @@
 package process
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const deadline = 10 * time.Second
@@ -40,7 +43,7 @@ func wantExit(t *testing.T, p *Started) {
 }
 
 func TestKill(t *testing.T) {
-	p := start(t, "trap '' TERM; while :; do sleep 1000; done")
+	p := start(t, "trap '' TERM; exec sleep 1000")
 	if !p.Alive() {
 		t.Fatal("a running process is not alive")
 	}
@@ -66,7 +69,7 @@ func TestStop(t *testing.T) {
 	})
 	t.Run("forced", func(t *testing.T) {
 		dir := t.TempDir()
-		p := start(t, "trap '' TERM; : > "+dir+"/ready; while :; do sleep 1000; done")
+		p := start(t, "trap '' TERM; : > "+dir+"/ready; exec sleep 1000")
 		waitForFile(t, filepath.Join(dir, "ready"))
 		if err := p.Stop(100 * time.Millisecond); err != nil {
 			t.Error(err)
@@ -179,6 +182,28 @@ func TestStartIsDetached(t *testing.T) {
 	}
 	if session, pid := lines[3], lines[4]; session != pid {
 		t.Errorf("the process is in session %s, not in its own %s", session, pid)
+	}
+}
+
+// A lock that a wrapper such as flock(1) holds for us must not be kept by what outlives us.
+func TestStartHandsDownNoFiles(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "inherited"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETFD, 0); err != nil { // as if inherited
+		t.Fatal(err)
+	}
+	p := start(t, "exec sleep 1000")
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("open files %v, error %v", files, err)
+	}
+	for _, link := range files {
+		if target, err := os.Readlink(link); err == nil && target == file.Name() {
+			t.Errorf("the process has %s open", target)
+		}
 	}
 }
 

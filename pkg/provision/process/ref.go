@@ -126,7 +126,7 @@ func parseStat(stat []byte) (start uint64, zombie bool, err error) {
 		return 0, false, fmt.Errorf("process status %q has no program name", stat)
 	}
 	fields := strings.Fields(string(rest[end+1:])) // begins with field 3, the state
-	const stateAt, startAt = 3 - 3, 22 - 3
+	const stateAt, startAt = 0, 22 - 3
 	if len(fields) <= startAt {
 		return 0, false, fmt.Errorf("process status %q is too short", stat)
 	}

@@ -2,14 +2,20 @@ package process
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // markVariable is set in the environment of every started process, so that it
 // can be found even if its starter was killed before it could note the pid.
 const markVariable = "KEELSON_PROCESS"
+
+// firstInherited is the first file descriptor after the standard ones.
+const firstInherited = 3
 
 // Command is a program to start in the background.
 type Command struct {
@@ -35,6 +41,11 @@ func Start(c Command) (*Started, error) {
 		return nil, fmt.Errorf("open log of %s: %w", c.Argv[0], err)
 	}
 	defer log.Close()
+	// Go closes its own files in children; what our starter handed us open,
+	// such as the lock of flock(1), must not be kept by what outlives us.
+	if err := unix.CloseRange(firstInherited, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("keep open files from %s: %w", c.Argv[0], err)
+	}
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), markVariable+"="+c.Mark)
