@@ -189,6 +189,22 @@ func TestEventsFollow(t *testing.T) {
 	}
 }
 
+func TestBytesThatAreNoTextSpoilNoAnswer(t *testing.T) {
+	s := serve(t)
+	s.events.Publish(KindConfig, "config", "refused", "x"+strings.Repeat("ä", maxEventMessage)+"\xff") // cut inside a letter
+	s.node.status = &machine.StatusResponse{Problems: []string{"mke2fs said \xff"}}
+	client := machine.NewMachineServiceClient(s)
+	stream, err := client.Events(deadline(t), &machine.EventsRequest{})
+	must(t, err)
+	if _, err := stream.Recv(); err != nil {
+		t.Errorf("event: %v", err)
+	}
+	answer, err := client.Status(deadline(t), &machine.StatusRequest{})
+	if err != nil || answer.GetProblems()[0] != "mke2fs said \uFFFD" {
+		t.Errorf("status %v, %v", answer, err)
+	}
+}
+
 func TestEventsAreBounded(t *testing.T) {
 	events := NewEvents(func() time.Duration { return 0 })
 	for range 3 * maxEvents {

@@ -51,7 +51,7 @@ func (s *clusterService) Health(ctx context.Context, _ *cluster.HealthRequest) (
 	response := &cluster.HealthResponse{Healthy: true}
 	for _, check := range target.Health(ctx) {
 		response.Healthy = response.Healthy && check.OK
-		response.Checks = append(response.Checks, &cluster.Check{Name: check.Name, Ok: check.OK, Message: check.Message})
+		response.Checks = append(response.Checks, &cluster.Check{Name: check.Name, Ok: check.OK, Message: text(check.Message)})
 	}
 	return response, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -49,6 +50,7 @@ func (e *Events) Publish(kind, subject, action, message string) {
 	if len(message) > maxEventMessage {
 		message = message[:maxEventMessage] + "…"
 	}
+	message = text(message)
 	e.ring.Append(func(sequence uint64) *machine.Event {
 		return &machine.Event{
 			Sequence: sequence, Time: timestamppb.Now(), SinceBoot: durationpb.New(e.sinceBoot()),
@@ -56,6 +58,10 @@ func (e *Events) Publish(kind, subject, action, message string) {
 		}
 	})
 }
+
+// text makes a message fit for protobuf, which refuses a whole answer for one
+// byte of what some program printed.
+func text(message string) string { return strings.ToValidUTF8(message, "\uFFFD") }
 
 // Reached publishes a milestone of the boot: "init", "api", "etcd", …
 func (e *Events) Reached(milestone, message string) {

@@ -36,7 +36,7 @@ func (s *logService) Kernel(request *log.KernelRequest, stream grpc.ServerStream
 		}
 		err := stream.Send(&log.KernelResponse{
 			Sequence: message.Sequence, SinceBoot: durationpb.New(message.SinceBoot),
-			Priority: uint32(message.Priority), Facility: uint32(message.Facility), Message: message.Text,
+			Priority: uint32(message.Priority), Facility: uint32(message.Facility), Message: text(message.Text),
 		})
 		if err != nil {
 			return err

@@ -31,7 +31,11 @@ func (s *machineService) Version(context.Context, *machine.VersionRequest) (*mac
 }
 
 func (s *machineService) Status(context.Context, *machine.StatusRequest) (*machine.StatusResponse, error) {
-	return s.node.Status(), nil
+	now := s.node.Status()
+	for i := range now.Problems {
+		now.Problems[i] = text(now.Problems[i])
+	}
+	return now, nil
 }
 
 func (s *machineService) Stats(context.Context, *machine.StatsRequest) (*machine.StatsResponse, error) {

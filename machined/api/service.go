@@ -38,7 +38,7 @@ func (s *serviceService) List(context.Context, *service.ListRequest) (*service.L
 
 func describe(one supervise.Status, usage supervise.Usage) *service.Service {
 	described := &service.Service{
-		Name: one.Name, State: string(one.State), Health: healths[one.Health], Message: one.Message,
+		Name: one.Name, State: string(one.State), Health: healths[one.Health], Message: text(one.Message),
 		Pid: int32(one.PID), Restarts: uint32(one.Restarts), DependsOn: one.DependsOn,
 		Memory: usage.Memory, MemoryAnonymous: usage.MemoryAnonymous, Cpu: durationpb.New(usage.CPU),
 	}

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// errRequested is why a service stops that did nothing wrong.
+var errRequested = errors.New("on request")
+
 // live is one service's life from start to stop: runs, with a growing delay
 // after each that ended by itself. It has its own goroutine.
 func (s *Supervisor) live(ctx context.Context, svc *service) {
@@ -16,7 +19,7 @@ func (s *Supervisor) live(ctx context.Context, svc *service) {
 		began := time.Now()
 		outcome := s.runOnce(ctx, svc)
 		if ctx.Err() != nil {
-			s.enter(svc, Stopped, "stopped on request")
+			s.enter(svc, Stopped, errRequested.Error())
 			return
 		}
 		if outcome == nil {
@@ -27,7 +30,7 @@ func (s *Supervisor) live(ctx context.Context, svc *service) {
 		delay := backoff(failures)
 		s.enter(svc, Backoff, fmt.Sprintf("%v; starting again in %s", outcome, delay))
 		if !pause(ctx, delay) {
-			s.enter(svc, Stopped, "stopped on request")
+			s.enter(svc, Stopped, errRequested.Error())
 			return
 		}
 		s.enter(svc, Waiting, "")
@@ -69,13 +72,13 @@ func (s *Supervisor) runOnce(ctx context.Context, svc *service) error {
 		return errors.New(message)
 	case err := <-unhealthy:
 		if err == nil { // the context ended
-			err = context.Canceled
+			err = errRequested
 		}
 		s.end(svc, p, err)
 		return err
 	case <-ctx.Done():
-		s.end(svc, p, ctx.Err())
-		return ctx.Err()
+		s.end(svc, p, errRequested)
+		return errRequested
 	}
 }
 
