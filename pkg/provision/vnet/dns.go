@@ -69,6 +69,9 @@ func newDNS(g *Gateway) (*dnsService, error) {
 func (s *dnsService) serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, func() {
+		// Shutdown wakes idle connections, which Close would leave to their
+		// timeout, and does nothing before the server is up; Close ends the rest.
+		_, _ = s.udp.ShutdownContext(ctx), s.tcp.ShutdownContext(ctx)
 		s.udp.PacketConn.Close()
 		s.tcp.Listener.Close()
 	})()

@@ -320,7 +320,7 @@ func TestGatewayFollowsGratuitousARP(t *testing.T) {
 			t.Fatal(err)
 		}
 		echo(t, service)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // well under the stack's own 8 s and more
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the stack alone takes 8 s and more
 		defer cancel()
 		conn, err := g.DialTCP(ctx, netip.AddrPortFrom(virtual, 80))
 		if err != nil {
