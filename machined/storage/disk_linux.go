@@ -1,0 +1,179 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/diskfs/go-diskfs/backend"
+	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"github.com/keelson-os/keelson/machined/host"
+)
+
+// disk is an opened block device.
+type disk struct {
+	*os.File
+	path string
+	// name is the kernel's: "vda".
+	name string
+}
+
+// openDisk waits until the device exists.
+func openDisk(ctx context.Context, uevents *host.Uevents, root fs.FS, path string) (*disk, error) {
+	var file *os.File
+	err := uevents.WaitUntil(ctx, func() (bool, error) {
+		// Not O_EXCL: it would keep mke2fs from the partitions.
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) {
+			return false, nil
+		}
+		file = f
+		return true, err
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("no disk %s; the disks here: %s: correct machine.install.disk", path, listDisks(root))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the disk %s: %w", path, err)
+	}
+	if info, err := file.Stat(); err != nil || info.Mode().Type() != fs.ModeDevice {
+		file.Close()
+		return nil, fmt.Errorf("%s is not a disk; the disks here: %s: correct machine.install.disk", path, listDisks(root))
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &disk{file, path, filepath.Base(real)}, nil
+}
+
+// listDisks names the disks for a message: "vda (20480 MiB), vdb (512 MiB)".
+func listDisks(root fs.FS) string {
+	sizes, _ := fs.Glob(root, "sys/block/*/size") // the pattern is good
+	var list []string
+	for _, file := range sizes {
+		text, err := fs.ReadFile(root, file)
+		if err != nil {
+			continue
+		}
+		sectors, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		name := path.Base(path.Dir(file))
+		if err != nil || sectors == 0 || strings.HasPrefix(name, "dm-") {
+			continue
+		}
+		list = append(list, fmt.Sprintf("/dev/%s (%d MiB)", name, sectors*512/mebibyte))
+	}
+	if len(list) == 0 {
+		return "none; its driver may be missing"
+	}
+	return strings.Join(list, ", ")
+}
+
+func (d *disk) observe() (observation, error) {
+	size, err := d.Seek(0, io.SeekEnd)
+	if err != nil {
+		return observation{}, fmt.Errorf("ask for the size of %s: %w", d.path, err)
+	}
+	sectorSize, err := unix.IoctlGetInt(int(d.Fd()), unix.BLKSSZGET)
+	if err != nil {
+		return observation{}, fmt.Errorf("ask for the sector size of %s: %w", d.path, err)
+	}
+	o, err := observe(d, uint64(size), sectorSize)
+	if err != nil {
+		return o, fmt.Errorf("%s: %w", d.path, err)
+	}
+	return o, nil
+}
+
+// writeTable writes and flushes both copies of the table and then, only when they
+// are on the disk, the protective MBR: its absence tells of an interrupted
+// attempt.
+func writeTable(d backend.WritableFile, table *gpt.Table, size uint64) error {
+	for _, complete := range []bool{false, true} {
+		table.ProtectiveMBR = complete
+		if err := table.Write(d, int64(size)); err != nil {
+			return fmt.Errorf("write the partition table: %w", err)
+		}
+	}
+	return nil
+}
+
+// blkpgPartition is struct blkpg_partition of include/uapi/linux/blkpg.h.
+type blkpgPartition struct {
+	start, length int64 // bytes
+	number        int32
+	_             [128]byte // names, which the kernel does not use
+}
+
+// blkpgArgument is struct blkpg_ioctl_arg.
+type blkpgArgument struct {
+	operation, flags, size int32
+	data                   *blkpgPartition
+}
+
+// announce tells the kernel of a partition that it did not find by itself: when
+// it looked, the table was not written yet.
+func (d *disk) announce(p *gpt.Partition, sectorSize int) error {
+	partition := blkpgPartition{
+		start:  int64(p.Start) * int64(sectorSize),
+		length: int64(p.Size),
+		number: int32(p.Index),
+	}
+	argument := blkpgArgument{
+		operation: unix.BLKPG_ADD_PARTITION,
+		size:      int32(unsafe.Sizeof(partition)),
+		data:      &partition,
+	}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&argument)))
+	if errno != 0 {
+		return fmt.Errorf("tell the kernel of partition %d of %s: %w", p.Index, d.path, errno)
+	}
+	return nil
+}
+
+// partitionNode returns the device node of a partition, announcing it if need be.
+func (d *disk) partitionNode(ctx context.Context, uevents *host.Uevents, root fs.FS, p *gpt.Partition, sectorSize int) (string, error) {
+	name := d.partitionName(root, p.Index)
+	if name == "" {
+		if err := d.announce(p, sectorSize); err != nil {
+			return "", err
+		}
+	}
+	err := uevents.WaitUntil(ctx, func() (bool, error) {
+		name = d.partitionName(root, p.Index)
+		if name == "" {
+			return false, nil
+		}
+		_, err := os.Stat("/dev/" + name)
+		return err == nil, nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("wait for partition %d of %s: %w", p.Index, d.path, err)
+	}
+	return "/dev/" + name, nil
+}
+
+// partitionName is the kernel's name of a partition ("vda1", "nvme0n1p1"), empty
+// when it knows none of that number.
+func (d *disk) partitionName(root fs.FS, index int) string {
+	files, _ := fs.Glob(root, path.Join("sys/class/block", d.name, d.name+"*/partition")) // the pattern is good
+	for _, file := range files {
+		text, err := fs.ReadFile(root, file)
+		if err == nil && strings.TrimSpace(string(text)) == strconv.Itoa(index) {
+			return path.Base(path.Dir(file))
+		}
+	}
+	return ""
+}

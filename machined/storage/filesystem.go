@@ -1,0 +1,53 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/keelson-os/keelson/machined/host"
+)
+
+// Programs of e2fsprogs; in the root image /usr/sbin is a link to /usr/bin.
+const (
+	mke2fs = "/usr/sbin/mke2fs"
+	e2fsck = "/usr/sbin/e2fsck"
+)
+
+// makeFilesystem makes an empty ext4 and waits until it is on the disk.
+func makeFilesystem(ctx context.Context, machine host.OS, node, label string) error {
+	output, err := machine.Run(ctx, mke2fs, "-q", "-F", "-t", "ext4", "-L", label,
+		// One per cent for root, so that full pods do not stop the node.
+		"-m", "1",
+		// The kernel clears the inode tables later, at its leisure; the disk was
+		// blank, so there is nothing to discard.
+		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", node)
+	if err != nil {
+		return fmt.Errorf("make the file system %s on %s: %w: %s", label, node, err, output)
+	}
+	device, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("flush the file system %s: %w", label, err)
+	}
+	if err := errors.Join(device.Sync(), device.Close()); err != nil {
+		return fmt.Errorf("flush the file system %s: %w", label, err)
+	}
+	return nil
+}
+
+// checkFilesystem replays the journal and repairs what is safe to repair.
+func checkFilesystem(ctx context.Context, machine host.OS, node, label string) (repaired string, err error) {
+	output, err := machine.Run(ctx, e2fsck, "-p", node)
+	var exit *exec.ExitError
+	if err == nil {
+		return "", nil
+	}
+	// e2fsck(8): 1 and 2 mean that all errors were corrected.
+	if errors.As(err, &exit) && (exit.ExitCode() == 1 || exit.ExitCode() == 2) {
+		return output, nil
+	}
+	return "", fmt.Errorf("the file system %s on %s cannot be repaired safely (%w): %s; restore the node from its cluster: erase the disk and let it join again",
+		label, node, err, output)
+}

@@ -1,0 +1,214 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/host"
+)
+
+// Where the node's own data is.
+const (
+	StateDir = "/system/state"
+	VarDir   = "/var"
+	// MachineIDPath is what /etc/machine-id leads to.
+	MachineIDPath = "/run/keelson/etc/machine-id"
+)
+
+// Deadlines: USB and network disks may come late, and a first format writes.
+const (
+	deviceDeadline = time.Minute
+	formatDeadline = 5 * time.Minute
+)
+
+// Options of Open; empty paths mean the constants above.
+type Options struct {
+	// Disk is machine.install.disk: "/dev/vda".
+	Disk string
+	OS   host.OS
+	Log  *slog.Logger
+
+	StateDir, VarDir, MachineIDPath string
+	// Deadline for the disk to appear; zero means a minute.
+	Deadline time.Duration
+}
+
+// Storage is the node's mounted file systems.
+type Storage struct {
+	options Options
+	// MachineID is the node's identity, made on the first boot: 32 hexadecimal
+	// digits.
+	MachineID string
+	// Formatted tells that this boot made the file systems.
+	Formatted bool
+}
+
+// varDirectories exist on /var before any service starts.
+var varDirectories = []struct {
+	path string
+	mode fs.FileMode
+}{
+	{"log", 0o755},
+	{"log/pods", 0o755},
+	{"lib", 0o755},
+	{"tmp", 0o1777},
+}
+
+// Open mounts the node's partitions. On an empty disk it makes them first; on
+// its own it repairs what a power cut left, and finishes a first format that was
+// cut short. A disk that holds anything else is refused with a
+// *ForeignDataError, and nothing is written.
+func Open(ctx context.Context, options Options) (*Storage, error) {
+	setDefaults(&options)
+	s := &Storage{options: options}
+	nodes, err := s.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mount(nodes); err != nil {
+		return nil, errors.Join(err, s.unmountAll())
+	}
+	if err := s.furnish(); err != nil {
+		return nil, errors.Join(err, s.unmountAll())
+	}
+	return s, nil
+}
+
+func setDefaults(o *Options) {
+	for _, setting := range []struct {
+		value    *string
+		fallback string
+	}{{&o.StateDir, StateDir}, {&o.VarDir, VarDir}, {&o.MachineIDPath, MachineIDPath}} {
+		if *setting.value == "" {
+			*setting.value = setting.fallback
+		}
+	}
+	if o.Deadline == 0 {
+		o.Deadline = deviceDeadline
+	}
+}
+
+// prepare makes the partitions mountable and returns their device nodes by name.
+func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
+	uevents, err := host.ListenUevents()
+	if err != nil {
+		return nil, err
+	}
+	defer uevents.Close()
+	appearing, cancel := context.WithTimeout(ctx, s.options.Deadline)
+	defer cancel()
+	root := s.options.OS.Root()
+	d, err := openDisk(appearing, uevents, root, s.options.Disk)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	o, err := d.observe()
+	if err != nil {
+		return nil, err
+	}
+	todo, err := decide(d.path, o)
+	if err != nil {
+		return nil, err
+	}
+	table := o.table
+	if todo.table != nil {
+		s.options.Log.Info("writing the partition table", "disk", d.path)
+		table = todo.table
+		if err := writeTable(d, table, o.size); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.path, err)
+		}
+	}
+	working, cancel := context.WithTimeout(ctx, formatDeadline)
+	defer cancel()
+	nodes := map[string]string{}
+	for _, own := range layout {
+		entry := find(table, own)
+		node, err := d.partitionNode(working, uevents, root, entry, o.sectorSize)
+		if err != nil {
+			return nil, err
+		}
+		nodes[own.name] = node
+		if err := s.makeOrCheck(working, node, own.name, slices.Contains(todo.format, own.name)); err != nil {
+			return nil, err
+		}
+		entry.Attributes |= formatted
+	}
+	if len(todo.format) > 0 {
+		// Only now, with the file systems on the disk.
+		if err := writeTable(d, table, o.size); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.path, err)
+		}
+		s.Formatted = true
+	}
+	return nodes, nil
+}
+
+func (s *Storage) makeOrCheck(ctx context.Context, node, name string, format bool) error {
+	if format {
+		s.options.Log.Info("making the file system", "name", name, "partition", node)
+		return makeFilesystem(ctx, s.options.OS, node, name)
+	}
+	repaired, err := checkFilesystem(ctx, s.options.OS, node, name)
+	if repaired != "" {
+		s.options.Log.Warn("the file system was repaired", "name", name, "partition", node, "output", repaired)
+	}
+	return err
+}
+
+// mount mounts the partitions. /var keeps setuid programs and allows their
+// execution: containers have them.
+func (s *Storage) mount(nodes map[string]string) error {
+	// A file system with an error goes read-only rather than lose more.
+	const options = "errors=remount-ro"
+	for _, m := range []struct {
+		name, dir string
+		flags     uintptr
+	}{
+		{state, s.options.StateDir, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME},
+		{ephemeral, s.options.VarDir, unix.MS_NODEV | unix.MS_NOATIME},
+	} {
+		if err := s.options.OS.Mount(nodes[m.name], m.dir, "ext4", m.flags, options); err != nil {
+			return fmt.Errorf("mount %s (%s) on %s: %w", m.name, nodes[m.name], m.dir, err)
+		}
+	}
+	return nil
+}
+
+// furnish makes what services expect to find.
+func (s *Storage) furnish() error {
+	machine := s.options.OS
+	// The config and the identity are nobody's but root's.
+	if err := machine.MkdirAll(s.options.StateDir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range varDirectories {
+		if err := machine.MkdirAll(filepath.Join(s.options.VarDir, d.path), d.mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Symlink("/run", filepath.Join(s.options.VarDir, "run")); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	id, err := machineID(s.options.StateDir)
+	if err != nil {
+		return err
+	}
+	s.MachineID = id
+	if err := machine.MkdirAll(filepath.Dir(s.options.MachineIDPath), 0o755); err != nil {
+		return err
+	}
+	if err := writeSynced(s.options.MachineIDPath, []byte(id+"\n"), 0o444); err != nil {
+		return fmt.Errorf("write the machine ID: %w", err)
+	}
+	return nil
+}
