@@ -20,6 +20,9 @@ import (
 // SOURCE_DATE_EPOCH (reproducible-builds.org) names another: 2026-01-01.
 const defaultEpoch = 1767225600
 
+// lockInterval is how often a build asks whether another one is over.
+const lockInterval = 200 * time.Millisecond
+
 // build is one run: where things are, and what earlier targets found out.
 type build struct {
 	source string // the module's folder
@@ -69,7 +72,7 @@ func (b *build) make(ctx context.Context, chosen []target) error {
 			return err
 		}
 	}
-	unlock, err := b.lock()
+	unlock, err := b.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,22 +88,32 @@ func (b *build) make(ctx context.Context, chosen []target) error {
 
 // lock waits until no other build works in the same folder: two would move
 // each other's half-made files into place.
-func (b *build) lock() (unlock func() error, err error) {
+func (b *build) lock(ctx context.Context) (unlock func() error, err error) {
 	f, err := os.Create(b.path("build", "lock"))
 	if err != nil {
 		return nil, err
 	}
-	fd := int(f.Fd())
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		b.log.say("waiting for another build in %s", b.out)
-		err = unix.Flock(fd, unix.LOCK_EX)
+	// Asked again and again, so that an interrupt ends the wait.
+	again := time.NewTicker(lockInterval)
+	defer again.Stop()
+	for said := false; ; said = true {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			// The lock goes with the file, also when this process is killed.
+			return f.Close, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+		if !said {
+			b.log.say("waiting for another build in %s", b.out)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		}
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
-	}
-	// The lock goes with the file, also when this process is killed.
-	return f.Close, nil
 }
 
 // path is a path below the folder of the artefacts. What is made on the way

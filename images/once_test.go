@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"testing"
+	"time"
 )
 
 func testBuild(t *testing.T) *build {
@@ -71,5 +73,32 @@ func TestOnceLeavesNothingWhenItFails(t *testing.T) {
 func TestDigestOfKeepsItemsApart(t *testing.T) {
 	if digestOf("ab") == digestOf("a", "b") || digestOf() == digestOf("") {
 		t.Error("different lists have one digest")
+	}
+}
+
+func TestBuildsInOneFolderWaitForEachOther(t *testing.T) {
+	first := testBuild(t)
+	second, err := newBuild(first.out, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := first.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := second.lock(impatient); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the second build got the lock, too: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err = second.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
 	}
 }
