@@ -59,7 +59,10 @@ func (n *node) startKubernetes(ctx context.Context) error {
 			return err
 		}
 		n.kubernetes = made
-		n.server.SetCluster(&clusterView{supervisor: n.supervisor, etcd: n.etcd, kubernetes: made})
+		n.server.SetCluster(&clusterView{
+			supervisor: n.supervisor, etcd: n.etcd, kubernetes: made,
+			problems: func() []string { return n.Status().GetProblems() },
+		})
 		n.background(n.life, "built-in manifests", supervise.RestartTask, func(ctx context.Context) error {
 			made.Reconcile(ctx)
 			return nil
@@ -97,6 +100,8 @@ type clusterView struct {
 	supervisor *supervise.Supervisor
 	etcd       *etcd.Service
 	kubernetes *kubernetes.Kubernetes
+	// problems are the node's own: a phase that failed, a full disk.
+	problems func() []string
 }
 
 // Bootstrap implements api.Cluster.
@@ -109,7 +114,11 @@ func (c *clusterView) Kubeconfig(ctx context.Context, user string, roles []strin
 
 // Health implements api.Cluster.
 func (c *clusterView) Health(ctx context.Context) []api.Check {
-	checks := []api.Check{serviceCheck(c.supervisor.List())}
+	node := api.Check{Name: "node", OK: true, Message: "no problems"}
+	if problems := c.problems(); len(problems) > 0 {
+		node.OK, node.Message = false, strings.Join(problems, "; ")
+	}
+	checks := []api.Check{node, serviceCheck(c.supervisor.List())}
 	member := api.Check{Name: etcd.Name, OK: true, Message: "answers"}
 	if err := c.etcd.Check(ctx); err != nil {
 		member.OK, member.Message = false, err.Error()
@@ -121,13 +130,21 @@ func (c *clusterView) Health(ctx context.Context) []api.Check {
 	return checks
 }
 
-// serviceCheck sums the supervisor's list up.
+// serviceCheck sums the supervisor's list up. Services that only wait for
+// others are counted: the reason stands with the others.
 func serviceCheck(list []supervise.Status) api.Check {
-	var wrong []string
+	var wrong, waiting []string
 	for _, one := range list {
-		if !one.Ready() {
-			wrong = append(wrong, strings.TrimSpace(fmt.Sprintf("%s is %s: %s", one.Name, one.State, one.Message)))
+		switch {
+		case one.Ready():
+		case one.State == supervise.Waiting:
+			waiting = append(waiting, one.Name)
+		default:
+			wrong = append(wrong, strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", one.Name, one.State, one.Message), ": "))
 		}
+	}
+	if len(waiting) > 0 {
+		wrong = append(wrong, strings.Join(waiting, ", ")+" waiting")
 	}
 	if len(wrong) > 0 {
 		return api.Check{Name: "services", Message: strings.Join(wrong, "; ")}

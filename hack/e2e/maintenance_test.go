@@ -33,8 +33,8 @@ func TestMaintenance(t *testing.T) {
 			var code, fingerprint []string
 			eventually(t, "the console shows the pairing code", func() error {
 				text = consoleOf(t, cluster)
-				code = regexp.MustCompile(`pairing code:\s+(\S+)`).FindStringSubmatch(text)
-				fingerprint = regexp.MustCompile(`fingerprint:\s+(\S+)`).FindStringSubmatch(text)
+				code = regexp.MustCompile(`Pairing code:\s+(\S+)`).FindStringSubmatch(text)
+				fingerprint = regexp.MustCompile(`Fingerprint:\s+(\S+)`).FindStringSubmatch(text)
 				if code == nil || fingerprint == nil {
 					return fmt.Errorf("console so far:\n%s", tail(text))
 				}

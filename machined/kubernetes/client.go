@@ -127,12 +127,23 @@ func (c *client) do(ctx context.Context, method, url, contentType string, body [
 	return nil, fmt.Errorf("%s %s: %w", method, url, &statusError{response.StatusCode, statusMessage(text)})
 }
 
-// statusMessage is the message of a Kubernetes Status, or the text as it is on
-// one line.
+// statusMessage is the message of a Kubernetes Status, the names of the checks
+// that failed of a /readyz answer, or else the text as it is on one line.
 func statusMessage(text []byte) string {
 	var status struct{ Message string }
 	if err := json.Unmarshal(text, &status); err == nil && status.Message != "" {
 		return status.Message
+	}
+	var failed []string
+	for line := range strings.Lines(string(text)) {
+		// "[-]poststarthook/rbac/bootstrap-roles failed: reason withheld"
+		if check, ok := strings.CutPrefix(line, "[-]"); ok {
+			name, _, _ := strings.Cut(check, " ")
+			failed = append(failed, strings.TrimPrefix(name, "poststarthook/"))
+		}
+	}
+	if len(failed) > 0 {
+		return "not ready: " + strings.Join(failed, ", ")
 	}
 	return strings.Join(strings.Fields(string(text)), " ")
 }

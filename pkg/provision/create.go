@@ -180,6 +180,8 @@ func kernelArgs(s spec) (string, error) {
 	if _, err := hex.DecodeString(hash); err != nil || hash == "" {
 		return "", fmt.Errorf("%s holds no root hash: run make image", path)
 	}
-	args := append([]string{"console=ttyS0", "keelson.roothash=" + hash}, s.Host.Accel.KernelArgs()...)
+	// A panic restarts the machine after five seconds, as on a server; the
+	// console shows the kernel's warnings only, dmesg has the rest.
+	args := append([]string{"console=ttyS0", "quiet", "panic=5", "keelson.roothash=" + hash}, s.Host.Accel.KernelArgs()...)
 	return strings.Join(append(args, s.KernelArgs...), " "), nil
 }
