@@ -33,6 +33,10 @@ const (
 	secretsDir = "/run/keelson/secrets/etcd"
 )
 
+// aloneHeartbeat is etcd's own default. Shorter ones would wake an idle node
+// more often for a few tenths of a second at its start.
+const aloneHeartbeat = 100 * time.Millisecond
+
 var (
 	// ErrFormed refuses a bootstrap of a node that holds a cluster's data.
 	ErrFormed = errors.New("bootstrap refused: this node holds etcd data, so the cluster was bootstrapped before")
@@ -45,6 +49,8 @@ type Options struct {
 	Hostname string
 	NodeIP   netip.Addr
 	Config   machineconfig.Etcd
+	// Alone says that the cluster has no other control-plane node.
+	Alone bool
 	// ClusterID keeps members of other clusters out, should addresses be reused.
 	ClusterID string
 	// CA issues the certificates of members and clients.
@@ -200,6 +206,18 @@ func (s *Service) owner() (secretdir.Owner, error) {
 	return secretdir.Owner{UID: int(user.UID), GID: int(user.GID)}, nil
 }
 
+// patience returns how long members wait for each other. A member that starts
+// waits up to twice the election timeout before it stands for election, also
+// when there is nobody to wait for: with the five seconds that suit several
+// slow machines, up to five seconds of every boot. One that is alone stands at
+// once, by the shortest times etcd takes (the timeout is five heartbeats).
+func patience(o Options) machineconfig.Etcd {
+	if o.Alone {
+		return machineconfig.Etcd{HeartbeatInterval: aloneHeartbeat, ElectionTimeout: 5 * aloneHeartbeat}
+	}
+	return o.Config
+}
+
 // args are the flags of machined/etcd/server.
 func args(o Options) []string {
 	secret := func(name string) string { return filepath.Join(o.SecretsDir, name) }
@@ -217,7 +235,7 @@ func args(o Options) []string {
 		"--peer-cert=" + secret(peerCert),
 		"--peer-key=" + secret(peerKey),
 		"--peer-name=" + peerName,
-		"--heartbeat-interval=" + o.Config.HeartbeatInterval.String(),
-		"--election-timeout=" + o.Config.ElectionTimeout.String(),
+		"--heartbeat-interval=" + patience(o).HeartbeatInterval.String(),
+		"--election-timeout=" + patience(o).ElectionTimeout.String(),
 	}
 }

@@ -128,6 +128,16 @@ func writeLog(t *testing.T, s *Service) string {
 	return file
 }
 
+func TestPatience(t *testing.T) {
+	config := machineconfig.Default().Cluster.Etcd
+	if got := patience(Options{Config: config}); got != config {
+		t.Errorf("with others: %+v, want the config's", got)
+	}
+	if got := patience(Options{Config: config, Alone: true}); got.ElectionTimeout >= time.Second || got.ElectionTimeout < 5*got.HeartbeatInterval {
+		t.Errorf("alone: %+v, want an election in less than a second that etcd accepts", got)
+	}
+}
+
 func TestArgs(t *testing.T) {
 	s := newService(t)
 	s.options.DataDir, s.options.SecretsDir = dataDir, secretsDir

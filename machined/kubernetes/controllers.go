@@ -22,16 +22,7 @@ const (
 // within a minute, and its controllers' roles are the last thing that a first
 // boot writes.
 func (k *Kubernetes) controllerManager() supervise.Spec {
-	render := k.prepare(ControllerManager, ControllerManager, func() (rendered, error) {
-		files, err := k.controllerFiles(ControllerManager)
-		if err != nil {
-			return rendered{}, err
-		}
-		ca := k.ca.KeyPair()
-		files.secrets["ca.key"] = ca.Key // signs kubelets' renewed certificates
-		files.secrets["service-account.key"] = []byte(k.options.Config.Secrets.ServiceAccountKey)
-		return files, nil
-	})
+	render := k.prepare(ControllerManager, ControllerManager, k.controllerManagerFiles)
 	spec := k.controller(ControllerManager, controllerManagerPort, render)
 	spec.Args = k.controllerManagerFlags().args(k.options.Config.Cluster.ControllerManager.ExtraArgs)
 	return spec
@@ -60,8 +51,20 @@ func (k *Kubernetes) controllerManagerFlags() flags {
 	})
 }
 
+func (k *Kubernetes) controllerManagerFiles() (rendered, error) {
+	files, err := k.controllerFiles(ControllerManager)
+	if err != nil {
+		return rendered{}, err
+	}
+	files.secrets["ca.key"] = k.ca.KeyPair().Key // signs kubelets' renewed certificates
+	files.secrets["service-account.key"] = []byte(k.options.Config.Secrets.ServiceAccountKey)
+	return files, nil
+}
+
+func (k *Kubernetes) schedulerFiles() (rendered, error) { return k.controllerFiles(Scheduler) }
+
 func (k *Kubernetes) scheduler() supervise.Spec {
-	render := k.prepare(Scheduler, Scheduler, func() (rendered, error) { return k.controllerFiles(Scheduler) })
+	render := k.prepare(Scheduler, Scheduler, k.schedulerFiles)
 	spec := k.controller(Scheduler, schedulerPort, render)
 	spec.Args = k.controllerFlags(Scheduler).args(k.options.Config.Cluster.Scheduler.ExtraArgs)
 	return spec

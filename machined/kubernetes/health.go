@@ -1,11 +1,9 @@
 package kubernetes
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -36,27 +34,14 @@ func (k *Kubernetes) checkAPIServer(ctx context.Context) Check {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	err := k.api.check(ctx, "/readyz?verbose")
-	if err != nil {
-		err = fmt.Errorf("not ready: %s; see osctl logs %s", failedParts(err.Error()), APIServer)
+	var status *statusError
+	switch {
+	case errors.As(err, &status):
+		err = fmt.Errorf("%s; see osctl logs %s", status.message, APIServer)
+	case err != nil:
+		err = fmt.Errorf("it does not answer (%w); see osctl logs %s", err, APIServer)
 	}
 	return result(APIServer, err, "ready")
-}
-
-// failedParts keeps of a verbose health answer what it complains about.
-func failedParts(text string) string {
-	var failed []string
-	for each := range strings.SplitSeq(text, "[") {
-		if part, ok := strings.CutPrefix(each, "-]"); ok {
-			name, _, _ := strings.Cut(part, " ")
-			failed = append(failed, name)
-		}
-	}
-	if failed == nil {
-		lines := bufio.NewScanner(bytes.NewReader([]byte(text)))
-		lines.Scan()
-		return lines.Text()
-	}
-	return strings.Join(failed, ", ")
 }
 
 func checkNode(name string, node Node) Check {

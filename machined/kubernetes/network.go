@@ -36,20 +36,9 @@ const (
 // would do before is to be refused, and to back off.
 func (k *Kubernetes) kubeProxy() supervise.Spec {
 	return supervise.Spec{
-		Name:      KubeProxy,
-		DependsOn: []string{APIServer},
-		Prepare: k.prepare(KubeProxy, KubeProxy, func() (rendered, error) {
-			config, err := render("kube-proxy.yaml.tmpl", map[string]any{
-				"Hostname":    k.options.Hostname,
-				"PodSubnet":   k.options.Config.Cluster.Network.PodSubnet,
-				"Secrets":     k.secrets(KubeProxy),
-				"OOMScoreAdj": proxyOOMScoreAdj,
-			})
-			if err != nil {
-				return rendered{}, err
-			}
-			return k.networkFiles("system:kube-proxy", "config.yaml", config)
-		}),
+		Name:         KubeProxy,
+		DependsOn:    []string{APIServer},
+		Prepare:      k.prepare(KubeProxy, KubeProxy, k.kubeProxyFiles),
 		Path:         "/usr/bin/" + KubeProxy,
 		Args:         flags{"config": k.config(KubeProxy, "config.yaml")}.args(nil),
 		User:         KubeProxy,
@@ -67,14 +56,7 @@ func (k *Kubernetes) kubeProxy() supervise.Spec {
 
 // flannel joins the nodes' pod subnets to one network.
 func (k *Kubernetes) flannel() supervise.Spec {
-	network := k.options.Config.Cluster.Network
-	render := k.prepare(Flannel, Flannel, func() (rendered, error) {
-		config, err := render("flannel.json.tmpl", network)
-		if err != nil {
-			return rendered{}, err
-		}
-		return k.networkFiles("keelson:flannel", "network.json", config)
-	})
+	render := k.prepare(Flannel, Flannel, k.flannelFiles)
 	conflist := k.path(cniDir, cniFile)
 	return supervise.Spec{
 		Name:      Flannel,
@@ -117,23 +99,9 @@ func (k *Kubernetes) flannel() supervise.Spec {
 // coreDNS answers pods' DNS questions on this node.
 func (k *Kubernetes) coreDNS() supervise.Spec {
 	return supervise.Spec{
-		Name:      CoreDNS,
-		DependsOn: []string{APIServer},
-		Prepare: k.prepare(CoreDNS, CoreDNS, func() (rendered, error) {
-			local := func(port int) string { return net.JoinHostPort(loopback.String(), strconv.Itoa(port)) }
-			corefile, err := render("Corefile.tmpl", map[string]any{
-				"DNSAddress": DNSAddress,
-				"DNSDomain":  k.options.Config.Cluster.Network.DNSDomain,
-				"Health":     local(dnsHealthPort),
-				"Ready":      local(dnsReadyPort),
-				"Secrets":    k.secrets(CoreDNS),
-				"Upstreams":  k.options.Nameservers,
-			})
-			if err != nil {
-				return rendered{}, err
-			}
-			return k.networkFiles("keelson:coredns", "Corefile", corefile)
-		}),
+		Name:         CoreDNS,
+		DependsOn:    []string{APIServer},
+		Prepare:      k.prepare(CoreDNS, CoreDNS, k.coreDNSFiles),
 		Path:         "/usr/bin/" + CoreDNS,
 		Args:         []string{"-conf", k.config(CoreDNS, "Corefile")},
 		User:         CoreDNS,
@@ -149,8 +117,40 @@ func (k *Kubernetes) coreDNS() supervise.Spec {
 	}
 }
 
-// networkFiles is a kubeconfig for user and one config file.
-func (k *Kubernetes) networkFiles(user, name string, config []byte) (rendered, error) {
+func (k *Kubernetes) kubeProxyFiles() (rendered, error) {
+	return k.networkFiles("system:kube-proxy", "config.yaml", "kube-proxy.yaml.tmpl", map[string]any{
+		"Hostname":    k.options.Hostname,
+		"PodSubnet":   k.options.Config.Cluster.Network.PodSubnet,
+		"Secrets":     k.secrets(KubeProxy),
+		"OOMScoreAdj": proxyOOMScoreAdj,
+	})
+}
+
+func (k *Kubernetes) flannelFiles() (rendered, error) {
+	return k.networkFiles("keelson:flannel", "network.json", "flannel.json.tmpl", k.options.Config.Cluster.Network)
+}
+
+// coreDNSFiles forwards what is not the cluster's to the node's own upstream
+// servers, if it has any. They are named here, never by the node's
+// resolv.conf, so that no loop through this server itself can come about.
+func (k *Kubernetes) coreDNSFiles() (rendered, error) {
+	local := func(port int) string { return net.JoinHostPort(loopback.String(), strconv.Itoa(port)) }
+	return k.networkFiles("keelson:coredns", "Corefile", "Corefile.tmpl", map[string]any{
+		"DNSAddress": DNSAddress,
+		"DNSDomain":  k.options.Config.Cluster.Network.DNSDomain,
+		"Health":     local(dnsHealthPort),
+		"Ready":      local(dnsReadyPort),
+		"Secrets":    k.secrets(CoreDNS),
+		"Upstreams":  k.options.Nameservers,
+	})
+}
+
+// networkFiles is a kubeconfig for user, and a config file from a template.
+func (k *Kubernetes) networkFiles(user, name, template string, data any) (rendered, error) {
+	config, err := render(template, data)
+	if err != nil {
+		return rendered{}, err
+	}
 	access, err := k.serviceKubeconfig(user)
 	if err != nil {
 		return rendered{}, err
