@@ -116,7 +116,7 @@ func (s *Service) Spec() supervise.Spec {
 		Health: &supervise.HealthCheck{
 			Probe:        s.probe,
 			Interval:     10 * time.Second,
-			Timeout:      5 * time.Second,
+			Timeout:      10 * time.Second,
 			Failures:     6,
 			StartTimeout: 5 * time.Minute,
 		},

@@ -46,8 +46,9 @@ func (k *Kubernetes) apiServer() supervise.Spec {
 		OOMScoreAdj: -997,
 		Health: &supervise.HealthCheck{
 			Probe:    k.probeAPIServer,
-			Interval: 10 * time.Second,
-			Failures: 6,
+			Interval: probeInterval,
+			Timeout:  probeTimeout,
+			Failures: probeFailures,
 			// The first start of a cluster writes some 300 objects: seconds on
 			// a machine, a minute and more on an emulated one.
 			StartTimeout: 10 * time.Minute,

@@ -82,13 +82,7 @@ func (k *Kubernetes) controller(name string, port int, render func(context.Conte
 		Path:        "/usr/bin/" + name,
 		User:        name,
 		OOMScoreAdj: -990,
-		Health: &supervise.HealthCheck{
-			Probe: func(ctx context.Context) error {
-				return k.api.checkURL(ctx, fmt.Sprintf("https://127.0.0.1:%d/healthz", port))
-			},
-			Interval:     15 * time.Second,
-			StartTimeout: 5 * time.Minute,
-		},
+		Health:      k.serverHealth(fmt.Sprintf("https://127.0.0.1:%d/healthz", port)),
 	}
 }
 

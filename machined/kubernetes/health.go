@@ -5,10 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/keelson-os/keelson/machined/supervise"
 )
 
 // checkTimeout bounds one check.
 const checkTimeout = 10 * time.Second
+
+// A server that answers nothing for about a minute is restarted: long enough
+// for a machine that is only busy, as an emulated one is while it boots.
+const (
+	probeInterval = 15 * time.Second
+	probeTimeout  = 10 * time.Second
+	probeFailures = 6
+	startTimeout  = 5 * time.Minute
+)
+
+// serverHealth is the supervisor's check of a service by its health URL.
+func (k *Kubernetes) serverHealth(url string) *supervise.HealthCheck {
+	return &supervise.HealthCheck{
+		Probe:        func(ctx context.Context) error { return k.api.checkURL(ctx, url) },
+		Interval:     probeInterval,
+		Timeout:      probeTimeout,
+		Failures:     probeFailures,
+		StartTimeout: startTimeout,
+	}
+}
 
 // Check is the result of one health check.
 type Check struct {

@@ -59,14 +59,8 @@ func (k *Kubernetes) kubelet() supervise.Spec {
 		Delegate:        true,
 		NoFile:          1 << 20,
 		OOMScoreAdj:     -999,
-		Health: &supervise.HealthCheck{
-			Probe: func(ctx context.Context) error {
-				return k.api.checkURL(ctx, fmt.Sprintf("http://127.0.0.1:%d/healthz", kubeletHealthPort))
-			},
-			Interval:     15 * time.Second,
-			StartTimeout: 5 * time.Minute,
-		},
-		StopTimeout: 20 * time.Second,
+		Health:          k.serverHealth(fmt.Sprintf("http://127.0.0.1:%d/healthz", kubeletHealthPort)),
+		StopTimeout:     20 * time.Second,
 	}
 }
 

@@ -44,13 +44,7 @@ func (k *Kubernetes) kubeProxy() supervise.Spec {
 		User:         KubeProxy,
 		Capabilities: []string{capNetAdmin},
 		OOMScoreAdj:  proxyOOMScoreAdj,
-		Health: &supervise.HealthCheck{
-			Probe: func(ctx context.Context) error {
-				return k.api.checkURL(ctx, fmt.Sprintf("http://127.0.0.1:%d/healthz", proxyHealthPort))
-			},
-			Interval:     15 * time.Second,
-			StartTimeout: 5 * time.Minute,
-		},
+		Health:       k.serverHealth(fmt.Sprintf("http://127.0.0.1:%d/healthz", proxyHealthPort)),
 	}
 }
 
@@ -107,13 +101,7 @@ func (k *Kubernetes) coreDNS() supervise.Spec {
 		User:         CoreDNS,
 		Capabilities: []string{capNetBindService},
 		OOMScoreAdj:  networkOOMAdj,
-		Health: &supervise.HealthCheck{
-			Probe: func(ctx context.Context) error {
-				return k.api.checkURL(ctx, fmt.Sprintf("http://127.0.0.1:%d/ready", dnsReadyPort))
-			},
-			Interval:     15 * time.Second,
-			StartTimeout: 5 * time.Minute,
-		},
+		Health:       k.serverHealth(fmt.Sprintf("http://127.0.0.1:%d/ready", dnsReadyPort)),
 	}
 }
 

@@ -1,0 +1,217 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/pki"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestFlagsOfTheConfigWin(t *testing.T) {
+	got := flags{"a": "1", "b": "2"}.args(map[string]string{"b": "3", "c": "4"})
+	if want := []string{"--a=1", "--b=3", "--c=4"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestKubeconfigHoldsTheStrongestRole(t *testing.T) {
+	k := testKubernetes(t, Options{})
+	for _, c := range []struct {
+		roles []string
+		want  string
+	}{
+		{[]string{"os:reader", "os:admin"}, "keelson:admin"},
+		{[]string{"os:operator", "os:reader"}, "keelson:operator"},
+		{[]string{"os:etcd:backup", "os:reader"}, "keelson:reader"},
+	} {
+		text, err := k.Kubeconfig(t.Context(), "ada", c.roles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc struct {
+			Clusters []struct{ Cluster struct{ Server string } }
+			Users    []struct {
+				User struct {
+					Cert string `yaml:"client-certificate-data"`
+				}
+			}
+		}
+		if err := yaml.Unmarshal(text, &doc); err != nil {
+			t.Fatal(err)
+		}
+		if doc.Clusters[0].Cluster.Server != "https://k8s.example.com:6443" {
+			t.Errorf("server %q, want the cluster's endpoint", doc.Clusters[0].Cluster.Server)
+		}
+		raw, err := base64.StdEncoding.DecodeString(doc.Users[0].User.Cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := pki.ParseCert(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cert.Subject.CommonName != "ada" || !slices.Equal(cert.Subject.Organization, []string{c.want}) {
+			t.Errorf("%q: certificate of %s", c.roles, cert.Subject)
+		}
+	}
+	for _, roles := range [][]string{nil, {"os:etcd:backup"}, {"system:masters"}} {
+		if _, err := k.Kubeconfig(t.Context(), "ada", roles); !errors.Is(err, ErrNoGroup) {
+			t.Errorf("%q: %v, want ErrNoGroup", roles, err)
+		}
+	}
+}
+
+func TestAPIServerIsKnownByEveryName(t *testing.T) {
+	k := testKubernetes(t, Options{Hostname: "node-1"})
+	k.options.Config.Cluster.ControlPlane.Addresses = []netip.Addr{netip.MustParseAddr("10.0.2.16")}
+	files, err := k.apiServerFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := pki.ParseCert(files.secrets[serverCert])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"127.0.0.1", "localhost", "node-1", "10.0.2.15", "10.0.2.16", "10.96.0.1", "k8s.example.com", "kubernetes.default.svc.cluster.local",
+	} {
+		if err := cert.VerifyHostname(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestKubeletKeepsWhatItRenewed(t *testing.T) {
+	k := testKubernetes(t, Options{Root: t.TempDir(), Hostname: "node-1"})
+	now := time.Now()
+	link := k.secrets(Kubelet, rotatedDir, currentCert)
+	ensure := func(now time.Time) string {
+		t.Helper()
+		if err := k.ensureKubeletClient(now); err != nil {
+			t.Fatal(err)
+		}
+		// client-go insists on a link.
+		if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Fatalf("%s is no link: %v, %v", link, info, err)
+		}
+		text, err := os.ReadFile(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	first := ensure(now)
+	if again := ensure(now.Add(time.Hour)); again != first {
+		t.Error("a certificate that is still good was replaced")
+	}
+	renewed := filepath.Join(filepath.Dir(link), "kubelet-client-2026.pem")
+	pair, err := k.ca.Issue(pki.Request{CommonName: "system:node:node-1", Client: true, TTL: 3 * rotatedTTL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(renewed, slices.Concat(pair.Cert, pair.Key), 0o600), os.Remove(link), os.Symlink(renewed, link)); err != nil {
+		t.Fatal(err)
+	}
+	if got := ensure(now.Add(2 * rotatedTTL)); got != string(pair.Cert)+string(pair.Key) {
+		t.Error("a renewed certificate was replaced")
+	}
+	if got := ensure(now.Add(4 * rotatedTTL)); got == string(pair.Cert)+string(pair.Key) {
+		t.Error("an expired certificate was kept")
+	}
+}
+
+func TestMilestone(t *testing.T) {
+	m := newMilestone()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 {
+		if m.has() || !errors.Is(m.wait(ended), context.Canceled) {
+			t.Fatal("reached before it was")
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- m.wait(t.Context()) }()
+		m.reach()
+		m.reach()
+		if err := <-waited; err != nil || !m.has() {
+			t.Fatalf("not reached: %v", err)
+		}
+		m.lose()
+		m.lose()
+	}
+}
+
+func TestWatchNodeTellsChangesOnly(t *testing.T) {
+	const ready = `{"type":"%s","object":{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}},"status":{"conditions":[{"type":"Ready","status":"%s","message":"%s"}]}}}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("fieldSelector") != "metadata.name=node-1" || r.URL.Query().Get("watch") != "true" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, ready, "ADDED", "False", "no network")
+		fmt.Fprintf(w, ready, "MODIFIED", "False", "no network")
+		fmt.Fprintf(w, ready, "MODIFIED", "True", "fine")
+		fmt.Fprintf(w, ready, "DELETED", "True", "fine")
+		fmt.Fprint(w, `{"type":"ERROR","object":{"kind":"Status","message":"too old"}}`)
+	}))
+	defer server.Close()
+	k := testKubernetes(t, Options{Hostname: "node-1"})
+	k.api = &client{base: server.URL, http: server.Client()}
+	var got []Node
+	err := k.watchNode(t.Context(), func(node Node) { got = append(got, node) })
+	if err == nil || !strings.Contains(err.Error(), "too old") {
+		t.Errorf("the watch ended with %v, want the server's words", err)
+	}
+	want := []Node{{Registered: true, Message: "no network"}, {Registered: true, Ready: true, Message: "fine"}, {}}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %+v, want %+v", got, want)
+	}
+}
+
+func TestHealthSaysWhatToDo(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, "[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed\n")
+	}))
+	defer server.Close()
+	k := testKubernetes(t, Options{Hostname: "node-1"})
+	k.api = &client{base: server.URL, http: server.Client()}
+	want := map[string]string{
+		APIServer:    "not ready: etcd, rbac/bootstrap-roles; see osctl logs kube-apiserver",
+		"node Ready": "node-1 has not joined the cluster; see osctl logs kubelet",
+		"manifests":  errNotYet.Error(),
+	}
+	checks := k.Health(t.Context())
+	for _, check := range checks {
+		if check.OK || check.Message != want[check.Name] {
+			t.Errorf("%s: %t, %q, want %q", check.Name, check.OK, check.Message, want[check.Name])
+		}
+	}
+	if len(checks) != len(want) {
+		t.Errorf("%d checks, want %d", len(checks), len(want))
+	}
+}
+
+func TestNewNamesTheSecretThatIsMissing(t *testing.T) {
+	k := testKubernetes(t, Options{})
+	options := k.options
+	options.Config.Secrets.EtcdCA.Key = ""
+	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "secrets.etcdCA") {
+		t.Errorf("got %v, want the field's name", err)
+	}
+	options.Config.Machine.Type = "worker"
+	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "machine.type") {
+		t.Errorf("got %v, want the field's name", err)
+	}
+}
