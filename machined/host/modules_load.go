@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // NodeModules is what a Kubernetes node needs that no device asks for. The
@@ -26,7 +28,8 @@ var NodeModules = []string{
 
 // LoadModules runs a plan, independent modules at the same time: checking a
 // module's signature is what takes long. What needs a module that failed is
-// not tried. The error joins all failures; the other modules are loaded.
+// not tried. A driver that finds its hardware missing is no failure. The error
+// joins all failures; the other modules are loaded.
 func LoadModules(ctx context.Context, os OS, steps []ModuleStep) error {
 	type result struct {
 		done chan struct{}
@@ -52,7 +55,7 @@ func LoadModules(ctx context.Context, os OS, steps []ModuleStep) error {
 			if results[i].err = ctx.Err(); results[i].err != nil {
 				return
 			}
-			if err := os.LoadModule(step.Path); err != nil {
+			if err := os.LoadModule(step.Path); err != nil && !errors.Is(err, unix.ENODEV) {
 				results[i].err = fmt.Errorf("load module %s from %s: %w", step.Name, step.Path, err)
 			}
 		}()
@@ -84,4 +87,43 @@ func Coldplug(root fs.FS, modules *Modules) ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+// Drivers loads the modules that devices ask for, each once.
+type Drivers struct {
+	os      OS
+	modules *Modules
+	tried   map[string]bool
+}
+
+// NewDrivers has loaded nothing yet.
+func NewDrivers(os OS, modules *Modules) *Drivers {
+	return &Drivers{os, modules, map[string]bool{}}
+}
+
+// busDepth bounds how often one device's driver brings another device: a PCI
+// controller, its hub, a disk behind that, and some more.
+const busDepth = 8
+
+// Load loads the drivers of the devices that are there now, and of those that
+// these drivers find in turn. Call it again when more appear.
+func (d *Drivers) Load(ctx context.Context) error {
+	var failed []error
+	for range busDepth {
+		names, err := Coldplug(d.os.Root(), d.modules)
+		if err != nil {
+			return err
+		}
+		names = slices.DeleteFunc(names, func(name string) bool { return d.tried[name] })
+		if len(names) == 0 {
+			break
+		}
+		for _, name := range names {
+			d.tried[name] = true
+		}
+		// A driver that is not in the image is left out on purpose.
+		steps, _ := d.modules.Plan(names...)
+		failed = append(failed, LoadModules(ctx, d.os, steps))
+	}
+	return errors.Join(failed...)
 }

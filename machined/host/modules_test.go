@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/hosttest"
@@ -175,6 +176,42 @@ func TestColdplug(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"virtio_net", "virtio_rng"}, names); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// growing is a machine on which loading a module brings a device.
+type growing struct {
+	*hosttest.OS
+	brings map[string]string // module file → modalias
+}
+
+func (g growing) LoadModule(path string) error {
+	if modalias, ok := g.brings[path[strings.LastIndex(path, "/")+1:]]; ok {
+		g.Files["sys/bus/virtio/devices/brought/modalias"] = &fstest.MapFile{Data: []byte(modalias + "\n")}
+	}
+	return g.OS.LoadModule(path)
+}
+
+func TestDriversBringDevices(t *testing.T) {
+	machine := growing{
+		&hosttest.OS{
+			Files: fstest.MapFS{"sys/bus/cpu/devices/cpu0/modalias": {Data: []byte("crc32c\n")}},
+			Fail:  map[string]error{"LoadModule /" + modulesDir + "/kernel/drivers/char/hw_random": unix.ENODEV},
+		},
+		map[string]string{"crc32c_generic.ko": "virtio:d00000004v00001AF4"},
+	}
+	drivers := host.NewDrivers(machine, readModules(t))
+	want := []string{
+		"LoadModule /" + modulesDir + "/kernel/crypto/crc32c_generic.ko",
+		"LoadModule /" + modulesDir + "/kernel/drivers/char/hw_random/virtio-rng.ko.xz",
+	}
+	for range 2 { // the second time, all is done
+		if err := drivers.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, machine.Calls()); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 

@@ -1,11 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,7 @@ const (
 	// may be mounted.
 	rootHashName = "keelson.roothash"
 	// modulesList holds the names of the modules to load, one per line.
-	modulesList = "/etc/modules-load"
+	modulesList = "etc/modules-load"
 	newRoot     = "/sysroot"
 	initProgram = "/sbin/init"
 
@@ -66,11 +68,11 @@ func run(machine host.OS) error {
 	defer uevents.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
 	defer cancel()
-	if err := loadModules(ctx, machine); err != nil {
-		// One missing driver need not be the one that matters.
-		say(errorLevel, "%v", err)
+	drivers, err := loadModules(ctx, machine)
+	if err != nil {
+		return err
 	}
-	root, err := findRoot(ctx, uevents, machine.Root(), rootHash)
+	root, err := findRoot(ctx, uevents, machine.Root(), drivers, rootHash)
 	if err != nil {
 		return err
 	}
@@ -123,34 +125,25 @@ func mountKernel(machine host.OS) error {
 	return nil
 }
 
-// loadModules loads the modules of modulesList and what they need.
-func loadModules(ctx context.Context, machine host.OS) error {
-	list, err := os.Open(modulesList)
+// loadModules loads the modules of modulesList and what they need. The result
+// loads the drivers of what is found in this machine.
+func loadModules(ctx context.Context, machine host.OS) (*host.Drivers, error) {
+	list, err := fs.ReadFile(machine.Root(), modulesList)
 	if err != nil {
-		return err
-	}
-	defer list.Close()
-	var names []string
-	lines := bufio.NewScanner(list)
-	for lines.Scan() {
-		if name := lines.Text(); name != "" {
-			names = append(names, name)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read %s: %w", modulesList, err)
+		return nil, fmt.Errorf("list the modules to load: %w", err)
 	}
 	release, err := host.KernelRelease()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	modules, err := host.ReadModules(machine.Root(), path.Join("lib/modules", release))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	steps, err := modules.Plan(names...)
-	if err != nil {
+	steps, unknown := modules.Plan(strings.Fields(string(list))...)
+	if err := errors.Join(unknown, host.LoadModules(ctx, machine, steps)); err != nil {
+		// One missing module need not be the one that matters.
 		say(errorLevel, "%v", err)
 	}
-	return host.LoadModules(ctx, machine, steps)
+	return host.NewDrivers(machine, modules), nil
 }

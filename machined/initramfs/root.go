@@ -23,12 +23,16 @@ type rootImage struct {
 	superblock verity.Superblock
 }
 
-// findRoot waits for a block device with the wanted root image. When ctx ends
-// first, the error lists every device that was there and what it held instead.
-func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, want verity.RootHash) (rootImage, error) {
+// findRoot waits for a block device with the wanted root image, and loads the
+// drivers of whatever appears meanwhile. When ctx ends first, the error lists
+// every block device that was there and what it held instead.
+func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, drivers *host.Drivers, want verity.RootHash) (rootImage, error) {
 	var image rootImage
 	var seen map[string]error
 	err := uevents.WaitUntil(ctx, func() (bool, error) {
+		if err := drivers.Load(ctx); err != nil {
+			say(errorLevel, "%v", err) // it may drive something else
+		}
 		var err error
 		image, seen, err = lookForRoot(root, os.Open, want)
 		return image.device != "", err
