@@ -30,10 +30,15 @@ func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, drivers *h
 	var image rootImage
 	var seen map[string]error
 	err := uevents.WaitUntil(ctx, func() (bool, error) {
+		var err error
+		image, seen, err = lookForRoot(root, os.Open, want)
+		if err != nil || image.device != "" {
+			return true, err
+		}
+		// Drivers take their time, so none is loaded that is not needed.
 		if err := drivers.Load(ctx); err != nil {
 			say(errorLevel, "%v", err) // it may drive something else
 		}
-		var err error
 		image, seen, err = lookForRoot(root, os.Open, want)
 		return image.device != "", err
 	})
