@@ -176,11 +176,11 @@ func isDocument(mediaType string) bool {
 		strings.HasSuffix(mediaType, ".manifest.v2+json") || strings.HasSuffix(mediaType, ".manifest.list.v2+json")
 }
 
-// unavailable answers that containerd cannot be asked.
+// unavailable passes containerd's error on, and says so when there is no
+// containerd to ask.
 func unavailable(err error) error {
-	code := status.Code(err)
-	if code == codes.Unavailable || code == codes.Unknown {
+	if status.Code(err) == codes.Unavailable {
 		return status.Errorf(codes.Unavailable, "containerd does not answer; see osctl services: %v", err)
 	}
-	return status.Error(code, err.Error())
+	return status.Error(status.Code(err), err.Error())
 }

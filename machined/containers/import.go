@@ -69,7 +69,7 @@ func (s *Service) importArchive(ctx context.Context, archive io.Reader, labels m
 		"containerd.io/gc.expire": time.Now().Add(leaseLife).UTC().Format(time.RFC3339),
 	}})
 	if err != nil {
-		return nil, unavailable(fmt.Errorf("make a lease: %w", err))
+		return nil, explain(fmt.Errorf("make a lease: %w", err), s.options.DataDir)
 	}
 	// The lease holds what is read until an image refers to it. Its removal
 	// takes everything else away, and waits for that.
