@@ -37,6 +37,7 @@ func (n *node) startEtcd(ctx context.Context) error {
 		state := n.nodeState()
 		n.etcd, err = etcd.New(etcd.Options{
 			Hostname: state.Hostname, NodeIP: state.NodeIP, Config: n.config.Cluster.Etcd,
+			Alone:     len(n.config.Cluster.ControlPlane.Addresses) <= 1,
 			ClusterID: n.config.Secrets.ClusterID, CA: ca, LookupUser: n.lookupUser,
 		})
 		if err != nil {
