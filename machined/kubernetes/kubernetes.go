@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
@@ -65,6 +66,10 @@ type Kubernetes struct {
 	manifests                []manifest
 
 	serving, ready *milestone // of this node's API server, since its last start
+	// granted: the built-in manifests are in the cluster. Until then flannel and
+	// CoreDNS would be refused what they ask for, and back off for long.
+	granted *milestone
+	started time.Time
 
 	mu         sync.Mutex
 	node       Node
@@ -83,7 +88,7 @@ func New(options Options) (*Kubernetes, error) {
 	if kind := options.Config.Machine.Type; kind != machineconfig.ControlPlane {
 		return nil, fmt.Errorf("machine.type %q: this version runs %q nodes only", kind, machineconfig.ControlPlane)
 	}
-	k := &Kubernetes{options: options, serving: newMilestone(), ready: newMilestone(), reconciled: errNotYet}
+	k := &Kubernetes{options: options, serving: newMilestone(), ready: newMilestone(), granted: newMilestone(), started: time.Now(), reconciled: errNotYet}
 	secrets := options.Config.Secrets
 	var errs []error
 	for _, each := range []struct {

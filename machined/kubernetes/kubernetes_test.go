@@ -153,16 +153,18 @@ func TestMilestone(t *testing.T) {
 }
 
 func TestWatchNodeTellsChangesOnly(t *testing.T) {
-	const ready = `{"type":"%s","object":{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}},"status":{"conditions":[{"type":"Ready","status":"%s","message":"%s"}]}}}`
+	const ready = `{"type":"%s","object":{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}},"status":{"conditions":[{"type":"Ready","status":"%s","message":"%s","lastHeartbeatTime":"%s"}]}}}`
+	const now, lastBoot = "2999-01-01T00:00:00Z", "1999-01-01T00:00:00Z"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("fieldSelector") != "metadata.name=node-1" || r.URL.Query().Get("watch") != "true" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		fmt.Fprintf(w, ready, "ADDED", "False", "no network")
-		fmt.Fprintf(w, ready, "MODIFIED", "False", "no network")
-		fmt.Fprintf(w, ready, "MODIFIED", "True", "fine")
-		fmt.Fprintf(w, ready, "DELETED", "True", "fine")
+		fmt.Fprintf(w, ready, "ADDED", "True", "fine", lastBoot)
+		fmt.Fprintf(w, ready, "MODIFIED", "False", "no network", now)
+		fmt.Fprintf(w, ready, "MODIFIED", "False", "no network", now)
+		fmt.Fprintf(w, ready, "MODIFIED", "True", "fine", now)
+		fmt.Fprintf(w, ready, "DELETED", "True", "fine", now)
 		fmt.Fprint(w, `{"type":"ERROR","object":{"kind":"Status","message":"too old"}}`)
 	}))
 	defer server.Close()
@@ -173,7 +175,7 @@ func TestWatchNodeTellsChangesOnly(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "too old") {
 		t.Errorf("the watch ended with %v, want the server's words", err)
 	}
-	want := []Node{{Registered: true, Message: "no network"}, {Registered: true, Ready: true, Message: "fine"}, {}}
+	want := []Node{{Registered: true, Message: "kubelet has not reported yet"}, {Registered: true, Message: "no network"}, {Registered: true, Ready: true, Message: "fine"}, {}}
 	if !slices.Equal(got, want) {
 		t.Errorf("told %+v, want %+v", got, want)
 	}

@@ -408,7 +408,7 @@ func (n *native) testNode(t *testing.T, nodes <-chan Node) {
 		t.Fatal(err)
 	}
 	next(Node{Registered: true, Message: "kubelet has not reported yet"})
-	status := map[string]any{"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True", "message": "fine"}}}}
+	status := map[string]any{"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True", "message": "fine", "lastHeartbeatTime": time.Now().UTC().Format(time.RFC3339)}}}}
 	if err := n.k.api.send(t.Context(), http.MethodPatch, "/api/v1/nodes/"+name+"/status", "application/strategic-merge-patch+json", status); err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,8 @@ const (
 	cniFile = "10-keelson.conflist"
 )
 
+const notGranted = "its rights in the cluster are not granted yet"
+
 // kubeProxy waits for a ready API server, as flannel and CoreDNS do: what they
 // would do before is to be refused, and to back off.
 func (k *Kubernetes) kubeProxy() supervise.Spec {
@@ -53,8 +55,10 @@ func (k *Kubernetes) flannel() supervise.Spec {
 	render := k.prepare(Flannel, Flannel, k.flannelFiles)
 	conflist := k.path(cniDir, cniFile)
 	return supervise.Spec{
-		Name:      Flannel,
-		DependsOn: []string{APIServer},
+		Name:        Flannel,
+		DependsOn:   []string{APIServer},
+		Gate:        k.granted.wait,
+		GateMessage: notGranted,
 		Prepare: func(ctx context.Context) error {
 			owner, err := k.owner(Flannel)
 			if err != nil {
@@ -95,6 +99,8 @@ func (k *Kubernetes) coreDNS() supervise.Spec {
 	return supervise.Spec{
 		Name:         CoreDNS,
 		DependsOn:    []string{APIServer},
+		Gate:         k.granted.wait,
+		GateMessage:  notGranted,
 		Prepare:      k.prepare(CoreDNS, CoreDNS, k.coreDNSFiles),
 		Path:         "/usr/bin/" + CoreDNS,
 		Args:         []string{"-conf", k.config(CoreDNS, "Corefile")},

@@ -38,13 +38,17 @@ type nodeObject struct {
 			Type    string `json:"type"`
 			Status  string `json:"status"`
 			Message string `json:"message"`
+			// Heartbeat is when kubelet last reported, to the second.
+			Heartbeat time.Time `json:"lastHeartbeatTime"`
 		} `json:"conditions"`
 	} `json:"status"`
 }
 
-func (o nodeObject) node() Node {
+// node is the state since a time: what kubelet said before a reboot says
+// nothing about the node after it.
+func (o nodeObject) node(since time.Time) Node {
 	for _, condition := range o.Status.Conditions {
-		if condition.Type == "Ready" {
+		if condition.Type == "Ready" && !condition.Heartbeat.Before(since.Truncate(time.Second)) {
 			return Node{Registered: true, Ready: condition.Status == "True", Message: condition.Message}
 		}
 	}
@@ -112,7 +116,7 @@ func (k *Kubernetes) watchNode(ctx context.Context, changed func(Node)) error {
 				return fmt.Errorf("read the node: %w", err)
 			}
 			k.label(ctx, object)
-			k.setNode(object.node(), changed)
+			k.setNode(object.node(k.started), changed)
 		case "DELETED":
 			k.setNode(Node{}, changed)
 		case "ERROR":

@@ -34,6 +34,7 @@ func (k *Kubernetes) Reconcile(ctx context.Context) {
 		k.mu.Unlock()
 		switch {
 		case err == nil:
+			k.granted.reach()
 			delay = retryFirst
 			if applied > 0 {
 				k.options.Log.Info("built-in manifests applied", slog.Int("count", applied))
