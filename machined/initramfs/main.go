@@ -96,7 +96,7 @@ func wantedRoot(commandLine host.CommandLine) (verity.RootHash, error) {
 	value, ok := commandLine.Last(rootHashName)
 	if !ok {
 		return verity.RootHash{}, fmt.Errorf(
-			"the kernel command line has no %s=…: add the root hash that was built with the image (rootfs.roothash)", rootHashName)
+			"the kernel command line has no %s=HEX: add the root hash that was built with the image (rootfs.roothash)", rootHashName)
 	}
 	hash, err := verity.ParseRootHash(value)
 	if err != nil {
