@@ -109,6 +109,11 @@ func TestServiceCheck(t *testing.T) {
 	if check := serviceCheck([]supervise.Status{fine, waiting}); check.OK || check.Message != "etcd is waiting: run osctl bootstrap" {
 		t.Errorf("check %+v", check)
 	}
+	dependent := supervise.Status{Name: "kube-apiserver", State: supervise.Waiting, DependsOn: []string{"etcd"}, Message: "waiting for etcd (waiting)"}
+	want := "etcd is waiting: run osctl bootstrap; kube-apiserver waiting for these"
+	if check := serviceCheck([]supervise.Status{fine, waiting, dependent}); check.OK || check.Message != want {
+		t.Errorf("check %+v, want %q", check, want)
+	}
 }
 
 func TestFullDisk(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keelson-os/keelson/machined/api"
@@ -132,20 +133,25 @@ func (c *clusterView) Health(ctx context.Context) []api.Check {
 }
 
 // serviceCheck sums the supervisor's list up. Services that only wait for
-// others are counted: the reason stands with the others.
+// others are named together: the reason stands with the others.
 func serviceCheck(list []supervise.Status) api.Check {
+	ready := map[string]bool{}
+	for _, one := range list {
+		ready[one.Name] = one.Ready()
+	}
 	var wrong, waiting []string
 	for _, one := range list {
+		unmet := slices.ContainsFunc(one.DependsOn, func(name string) bool { return !ready[name] })
 		switch {
 		case one.Ready():
-		case one.State == supervise.Waiting:
+		case one.State == supervise.Waiting && unmet:
 			waiting = append(waiting, one.Name)
 		default:
 			wrong = append(wrong, strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", one.Name, one.State, one.Message), ": "))
 		}
 	}
 	if len(waiting) > 0 {
-		wrong = append(wrong, strings.Join(waiting, ", ")+" waiting")
+		wrong = append(wrong, strings.Join(waiting, ", ")+" waiting for these")
 	}
 	if len(wrong) > 0 {
 		return api.Check{Name: "services", Message: strings.Join(wrong, "; ")}

@@ -20,12 +20,14 @@ const (
 
 var errNotYet = errors.New("not applied yet: the Kubernetes API server is not ready")
 
-// Reconcile keeps the built-in manifests in the cluster until ctx ends: at once
-// when the API server is ready, then every ten minutes, sooner after a failure.
+// Reconcile keeps the built-in manifests in the cluster until ctx ends: as soon
+// as the API server answers, then every ten minutes, sooner after a failure. On
+// a first boot the server answers half a minute before it is ready under
+// emulation, and what the manifests grant is waited for.
 func (k *Kubernetes) Reconcile(ctx context.Context) {
 	delay := retryFirst
 	for {
-		if k.ready.wait(ctx) != nil {
+		if k.serving.wait(ctx) != nil {
 			return
 		}
 		applied, err := k.reconcile(ctx)
