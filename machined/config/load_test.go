@@ -142,3 +142,14 @@ func TestFetchGivesUp(t *testing.T) {
 		})
 	}
 }
+
+// A config that is fine, and asks for what this version does not do, must not
+// fail later in the boot.
+func TestAWorkerIsRefusedHere(t *testing.T) {
+	text := strings.Replace(goodConfig(), "type: controlplane", "type: worker", 1)
+	_, _, err := Load(t.Context(), options(fstest.MapFS{FirmwarePath: {Data: []byte(text)}}, "", nil))
+	found := machineconfig.Errors(err)
+	if len(found) != 1 || found[0].Field != "machine.type" || found[0].Line == 0 {
+		t.Errorf("error: %v", err)
+	}
+}

@@ -185,6 +185,10 @@ func TestAWorkerNeedsNoKeys(t *testing.T) {
 	if _, err := Decode("worker.yaml", strings.NewReader(text)); err != nil {
 		t.Error(err)
 	}
+	_, err := DecodeForNode("worker.yaml", strings.NewReader(text))
+	if want := "worker.yaml:3:7: machine.type: worker nodes are not supported by this version: expected controlplane"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
 
 func TestDecodeSecretsWantsNothingElse(t *testing.T) {
