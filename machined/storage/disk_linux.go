@@ -56,7 +56,12 @@ func openDisk(ctx context.Context, uevents *host.Uevents, root fs.FS, path strin
 		file.Close()
 		return nil, err
 	}
-	return &disk{file, path, filepath.Base(real)}, nil
+	name := filepath.Base(real)
+	if _, err := fs.Stat(root, "sys/class/block/"+name+"/partition"); err == nil {
+		file.Close()
+		return nil, fmt.Errorf("%s is a partition; the disks here: %s: correct machine.install.disk", path, listDisks(root))
+	}
+	return &disk{file, path, name}, nil
 }
 
 // listDisks names the disks for a message: "vda (20480 MiB), vdb (512 MiB)".

@@ -41,13 +41,22 @@ func makeFilesystem(ctx context.Context, machine host.OS, node, label string) er
 func checkFilesystem(ctx context.Context, machine host.OS, node, label string) (repaired string, err error) {
 	output, err := machine.Run(ctx, e2fsck, "-p", node)
 	var exit *exec.ExitError
-	if err == nil {
+	code := 0
+	if errors.As(err, &exit) {
+		code = exit.ExitCode() // -1: killed
+	}
+	// e2fsck(8): 1 and 2 mean that all errors were corrected, 4 that some were
+	// left. Anything else says nothing about the data, so nobody is to erase it.
+	switch {
+	case err == nil:
 		return "", nil
-	}
-	// e2fsck(8): 1 and 2 mean that all errors were corrected.
-	if errors.As(err, &exit) && (exit.ExitCode() == 1 || exit.ExitCode() == 2) {
+	case code == 1 || code == 2:
 		return output, nil
+	case code > 0 && code&4 != 0:
+		return "", fmt.Errorf("the file system %s on %s cannot be repaired safely (%w): %s; restore the node from its cluster: erase the disk and let it join again",
+			label, node, err, output)
+	default:
+		return "", fmt.Errorf("check the file system %s on %s: %w: %s; nothing was lost: see the kernel's messages (osctl dmesg) for errors of the disk",
+			label, node, err, output)
 	}
-	return "", fmt.Errorf("the file system %s on %s cannot be repaired safely (%w): %s; restore the node from its cluster: erase the disk and let it join again",
-		label, node, err, output)
 }

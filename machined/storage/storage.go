@@ -24,10 +24,11 @@ const (
 	MachineIDPath = "/run/keelson/etc/machine-id"
 )
 
-// Deadlines: USB and network disks may come late, and a first format writes.
+// Deadlines: USB and network disks may come late, and the check of a large file
+// system that was damaged reads all of its inodes.
 const (
 	deviceDeadline = time.Minute
-	formatDeadline = 5 * time.Minute
+	workDeadline   = 30 * time.Minute
 )
 
 // Options of Open; empty paths mean the constants above.
@@ -128,7 +129,7 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 			return nil, fmt.Errorf("%s: %w", d.path, err)
 		}
 	}
-	working, cancel := context.WithTimeout(ctx, formatDeadline)
+	working, cancel := context.WithTimeout(ctx, workDeadline)
 	defer cancel()
 	nodes := map[string]string{}
 	for _, own := range layout {

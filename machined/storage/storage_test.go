@@ -200,6 +200,14 @@ func TestForeignDiskIsNotTouched(t *testing.T) {
 	}
 }
 
+func TestPartitionIsNoDisk(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	o.OS = &hosttest.OS{Files: fstest.MapFS{"sys/class/block/" + filepath.Base(o.Disk) + "/partition": {Data: []byte("1\n")}}}
+	if s, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "is a partition") {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 func TestBusyStorageSaysWhoHoldsIt(t *testing.T) {
 	o := testOptions(t, loopDisk(t, testSize))
 	s := open(t, o)
@@ -254,8 +262,9 @@ func TestCheckFilesystem(t *testing.T) {
 			t.Errorf("%s: %q, %v", script, repaired, err)
 		}
 	}
-	for _, script := range []string{"exit 4", "exit 8", "kill -9 $$"} {
-		if _, err := checkFilesystem(t.Context(), run(script), "/dev/vda2", ephemeral); err == nil || !strings.Contains(err.Error(), "cannot be repaired") {
+	for script, erase := range map[string]bool{"exit 4": true, "exit 12": true, "exit 8": false, "exit 32": false, "kill -9 $$": false} {
+		_, err := checkFilesystem(t.Context(), run(script), "/dev/vda2", ephemeral)
+		if err == nil || strings.Contains(err.Error(), "erase") != erase {
 			t.Errorf("%s: %v", script, err)
 		}
 	}
