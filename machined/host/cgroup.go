@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -19,10 +20,11 @@ func SetUpCgroups(os OS) error {
 	}
 	// One write per controller: a controller that cannot be enabled (cpu, when
 	// a realtime process exists) must not take the others with it.
+	var failed []error
 	for _, controller := range strings.Fields(string(list)) {
 		if err := os.WriteControl(CgroupRoot+"/cgroup.subtree_control", "+"+controller); err != nil {
-			return fmt.Errorf("enable the cgroup controller %s: %w", controller, err)
+			failed = append(failed, fmt.Errorf("enable the cgroup controller %s: %w", controller, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }

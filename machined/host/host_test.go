@@ -56,9 +56,12 @@ func TestSetUpCgroups(t *testing.T) {
 	if diff := cmp.Diff([]string{write + "+cpuset", write + "+cpu", write + "+memory"}, machine.Calls()); diff != "" {
 		t.Error(diff)
 	}
-	machine = &hosttest.OS{Files: machine.Files, Fail: map[string]error{write + "+memory": unix.EINVAL}}
-	if err := host.SetUpCgroups(machine); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "controller memory") {
+	machine = &hosttest.OS{Files: machine.Files, Fail: map[string]error{write + "+cpuset": unix.EINVAL}}
+	if err := host.SetUpCgroups(machine); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "controller cpuset") {
 		t.Errorf("error: %v", err)
+	}
+	if calls := machine.Calls(); len(calls) != 3 {
+		t.Errorf("one refused controller took others with it: %v", calls)
 	}
 	if err := host.SetUpCgroups(&hosttest.OS{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without cgroups: %v", err)

@@ -198,10 +198,13 @@ func (n *Network) watchLinks(ctx context.Context, plugged map[string]chan struct
 		// The channel is closed once ctx ends.
 		for update := range updates {
 			name, up := update.Attrs().Name, hasCarrier(update.Link)
+			if plugged[name] == nil {
+				continue // every pod's link comes by here: they must not pile up
+			}
 			if up && !carrier[name] {
 				select {
 				case plugged[name] <- struct{}{}:
-				default: // not watched, or told already
+				default: // told already
 				}
 			}
 			carrier[name] = up

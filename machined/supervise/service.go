@@ -61,7 +61,10 @@ func (s *Supervisor) runOnce(ctx context.Context, svc *service) error {
 	checks, stopChecks := context.WithCancel(ctx)
 	defer stopChecks()
 	unhealthy := make(chan error, 1)
-	go func() { unhealthy <- s.watch(checks, svc) }()
+	go func() {
+		unhealthy <- Protect(checks, s.opts.Log, svc.spec.Name+" watch", FailTask,
+			func(ctx context.Context) error { return s.watch(ctx, svc) })
+	}()
 	select {
 	case <-p.ended:
 		message := exitMessage(p.err)
