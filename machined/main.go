@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// shutdownDeadline bounds the way down as a whole; then the machine stops,
-	// whatever still runs.
+	// shutdownDeadline bounds the way down as a whole, with each task's overtime
+	// on top; then the machine stops, whatever still runs.
 	shutdownDeadline = 5 * time.Minute
 	// bootEnd is how long tasks of the boot may take to notice a stop request.
 	bootEnd = 15 * time.Second
@@ -41,8 +41,8 @@ func main() {
 		// it cannot go on at all.
 		err := run(machine)
 		fmt.Fprintf(os.Stderr, "machined: %v; restarting the machine in %s\n", err, readingTime)
+		go machine.Sync() // beside: a dead disk can hold it up for ever
 		time.Sleep(readingTime)
-		machine.Sync()
 		if err := machine.Reboot(host.Restart); err != nil {
 			fmt.Fprintln(os.Stderr, "machined:", err)
 		}
@@ -96,21 +96,33 @@ func (n *node) boot(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil // a stop was requested
 	}
-	var noConfig *configError
-	if errors.As(err, &noConfig) {
-		n.setStage(inMaintenance)
-		n.events.Publish(api.KindConfig, "config", "refused", noConfig.Error())
-		err = n.run(ctx, maintenanceSequence)
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		return nil
-	}
 	if err != nil {
-		return err
+		return n.maintain(ctx, err)
 	}
 	n.setStage(running)
 	n.log.Info("boot done", "node", n.hostname())
+	return nil
+}
+
+// maintain takes a node that cannot boot to where it can be asked why: its
+// config is missing or wrong, or a bug was met on the way to it.
+func (n *node) maintain(ctx context.Context, why error) error {
+	n.setStage(inMaintenance)
+	var refused *configError
+	if errors.As(why, &refused) {
+		why = refused.err
+	}
+	n.events.Publish(api.KindConfig, "config", "refused", why.Error())
+	n.mu.Lock()
+	_, told := n.problems["config"]
+	n.mu.Unlock()
+	if !told { // a later phase found it, which may go well without the config
+		n.problem("config", why)
+	}
+	n.config = nil // none of it holds: a node without a config asks DHCP
+	if err := n.run(ctx, maintenanceSequence); err != nil && ctx.Err() == nil {
+		return err
+	}
 	return nil
 }
 
@@ -132,7 +144,7 @@ func (n *node) background(ctx context.Context, name string, onPanic supervise.Pa
 // not among them.
 var ignoredSignals = []os.Signal{
 	unix.SIGHUP, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
-	unix.SIGSYS, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGPWR,
+	unix.SIGSYS, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGPWR,
 }
 
 // watchSignals takes stop requests from the kernel (SIGINT is ctrl-alt-del) and

@@ -82,12 +82,13 @@ func (r stopRequest) mode() host.RebootMode {
 
 // RequestStop implements api.Node.
 func (n *node) RequestStop(reboot bool, by string) error {
-	select {
-	case n.stops <- stopRequest{reboot: reboot, by: by}:
-	default:
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stage == stopping {
 		return errors.New("the node is on its way down already")
 	}
-	n.setStage(stopping)
+	n.stage = stopping
+	n.stops <- stopRequest{reboot: reboot, by: by} // has room for the only one
 	return nil
 }
 

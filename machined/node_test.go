@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,6 +33,9 @@ func TestStopIsAcceptedOnce(t *testing.T) {
 		t.Errorf("stage %s", stage)
 	}
 	request := <-n.stops
+	if err := n.RequestStop(false, "bob"); err == nil {
+		t.Error("another request was accepted while the node goes down")
+	}
 	if request.by != "eve" || request.mode() != host.Restart || request.sequence().name != "reboot" {
 		t.Errorf("request %+v", request)
 	}
@@ -155,5 +159,22 @@ func TestAddressesOf(t *testing.T) {
 	}
 	if joined := strings.Join(texts, " "); joined != "10.0.0.2 10.0.0.5" {
 		t.Errorf("addresses %s", joined)
+	}
+}
+
+// The disk does not wait for a kernel without some module, but everybody is told.
+func TestMissingContainerModulesAreAProblemAndNoFailure(t *testing.T) {
+	n := testNode(t)
+	defer n.console.close()
+	modules, err := host.ReadModules(fstest.MapFS{"lib/modules/6/modules.dep": {}}, "lib/modules/6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.modules = modules
+	if err := n.loadContainerModules(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if problems := strings.Join(n.Status().GetProblems(), "; "); !strings.Contains(problems, "container modules: module overlay") {
+		t.Errorf("problems %q", problems)
 	}
 }

@@ -25,7 +25,9 @@ type phase struct {
 }
 
 // task is one thing to do. Its function must return soon after its context
-// ends, which it does after the deadline.
+// ends, which it does after the deadline. One in a phase that goes on is left
+// behind when it does not: a call that hangs in the kernel (a dead disk) must
+// not keep the node from booting, nor from going down.
 type task struct {
 	name     string
 	deadline time.Duration
@@ -52,6 +54,9 @@ const (
 	retryFirst = 2 * time.Second
 	retryMax   = time.Minute
 )
+
+// overtime is what a task may take to return once its context has ended.
+const overtime = 15 * time.Second
 
 // retryDelay doubles from retryFirst to retryMax.
 func retryDelay(failures int) time.Duration {
@@ -83,7 +88,7 @@ func (n *node) runPhase(ctx context.Context, p phase) error {
 	n.events.Publish(api.KindPhase, p.name, "started", "")
 	todo := p.tasks
 	for failures := 1; ; failures++ {
-		failed, err := n.runTasks(ctx, todo)
+		failed, err := n.runTasks(ctx, todo, p.onFailure)
 		if err == nil {
 			n.solved(p.name)
 			took := (n.os.SinceBoot() - began).Round(10 * time.Millisecond)
@@ -96,10 +101,11 @@ func (n *node) runPhase(ctx context.Context, p phase) error {
 		}
 		n.problem(p.name, err)
 		n.events.Publish(api.KindPhase, p.name, "failed", err.Error())
-		switch p.onFailure {
-		case goOn:
+		var refused *configError
+		switch {
+		case p.onFailure == goOn:
 			return nil
-		case giveUp:
+		case p.onFailure == giveUp, errors.As(err, &refused): // trying again does not mend a config
 			return err
 		}
 		delay := retryDelay(failures)
@@ -114,11 +120,11 @@ func (n *node) runPhase(ctx context.Context, p phase) error {
 }
 
 // runTasks runs tasks at the same time and returns those that failed.
-func (n *node) runTasks(ctx context.Context, tasks []task) (failed []task, err error) {
+func (n *node) runTasks(ctx context.Context, tasks []task, onFailure failurePolicy) (failed []task, err error) {
 	results := make([]chan error, len(tasks))
 	for i, t := range tasks {
 		results[i] = make(chan error, 1)
-		go func() { results[i] <- n.runTask(ctx, t) }()
+		go func() { results[i] <- n.runTask(ctx, t, onFailure) }()
 	}
 	var errs []error
 	for i, t := range tasks {
@@ -134,11 +140,28 @@ func (n *node) runTasks(ctx context.Context, tasks []task) (failed []task, err e
 	return failed, errors.Join(errs...)
 }
 
-func (n *node) runTask(ctx context.Context, t task) error {
+func (n *node) runTask(ctx context.Context, t task, onFailure failurePolicy) error {
 	ctx, cancel := context.WithTimeout(ctx, t.deadline)
 	defer cancel()
 	began := n.os.SinceBoot()
-	err := supervise.Protect(ctx, n.log, t.name, t.onPanic, func(ctx context.Context) error { return t.run(n, ctx) })
+	ended := make(chan error, 1)
+	go func() {
+		ended <- supervise.Protect(ctx, n.log, t.name, t.onPanic, func(ctx context.Context) error { return t.run(n, ctx) })
+	}()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		var leave <-chan time.Time // never: a second run beside the first would do harm
+		if onFailure == goOn {
+			leave = time.After(overtime)
+		}
+		select {
+		case err = <-ended:
+		case <-leave:
+			err = fmt.Errorf("%s hangs, %s after it should have ended; going on without it", t.name, overtime)
+		}
+	}
 	n.log.Debug("task ended", "task", t.name, "took", n.os.SinceBoot()-began, "error", err)
 	return err
 }

@@ -55,10 +55,11 @@ func TestRunnerPolicies(t *testing.T) {
 		err      string
 		problems string
 	}{
-		"goes on":          {goOn, fail, "one two three", "", "middle: broken"},
-		"gives up":         {giveUp, fail, "one two", "test: phase middle: broken", "middle: broken"},
-		"tries again":      {retry, failTwice, "one two two two three", "", ""},
-		"a panic is error": {giveUp, func(int) error { panic("bug") }, "one two", "panic: bug", "panic: bug"},
+		"goes on":                    {goOn, fail, "one two three", "", "middle: broken"},
+		"gives up":                   {giveUp, fail, "one two", "test: phase middle: broken", "middle: broken"},
+		"tries again":                {retry, failTwice, "one two two two three", "", ""},
+		"a wrong config stays wrong": {retry, func(int) error { return &configError{errors.New("no link")} }, "one two", "test: phase middle: no link", "middle: no link"},
+		"a panic is error":           {giveUp, func(int) error { panic("bug") }, "one two", "panic: bug", "panic: bug"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // the delays pass at once
@@ -124,6 +125,27 @@ func TestStopEndsRetriesAndDeadlinesEndTasks(t *testing.T) {
 		err := n.run(ctx, sequence{"test", []phase{{"api", retry, []task{{"hang", time.Second, supervise.FailTask, hang}}}}})
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestATaskThatHangsIsLeftBehindWhereThePhaseGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := testNode(t)
+		defer n.console.close()
+		thaw := make(chan struct{})
+		defer close(thaw)
+		hang := func(*node, context.Context) error { <-thaw; return nil }
+		var j journal
+		err := n.run(t.Context(), sequence{"test", []phase{
+			{"storage", goOn, []task{{"file systems", time.Minute, supervise.FailTask, hang}}},
+			{"last", goOn, []task{j.task("one", succeed)}},
+		}})
+		if err != nil || len(j.lines) != 1 {
+			t.Errorf("ran %q, error %v", j.lines, err)
+		}
+		if problems := strings.Join(n.Status().GetProblems(), "; "); !strings.Contains(problems, "file systems hangs") {
+			t.Errorf("problems %q", problems)
 		}
 	})
 }

@@ -46,7 +46,8 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 		{"apid", time.Minute, supervise.FailTask, (*node).startAPID},
 	}},
 	{"storage", retry, []task{
-		{"partitions", 15 * time.Minute, supervise.FailTask, (*node).openStorage},
+		{"partitions", 35 * time.Minute, supervise.FailTask, (*node).openStorage},
+		{"container modules", 2 * time.Minute, supervise.IgnorePanic, (*node).loadContainerModules},
 	}},
 	{"containers", retry, []task{
 		{"containerd", time.Minute, supervise.FailTask, (*node).startContainers},

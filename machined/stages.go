@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/config"
@@ -22,9 +23,13 @@ const (
 	// maxOpenFiles is what services may raise their own limit to: etcd and
 	// kubelet watch thousands of files. It is the kernel's fs.nr_open.
 	maxOpenFiles = 1 << 20
+	// lateCards is when, counted from the kernel's start, a network card that the
+	// config names is taken for absent. USB cards were seen after some seconds.
+	lateCards = time.Minute
 )
 
-// configError is why the node goes into maintenance.
+// configError says that the config cannot be had or fulfilled: the node goes
+// into maintenance.
 type configError struct{ err error }
 
 func (e *configError) Error() string { return e.err.Error() }
@@ -91,7 +96,19 @@ func (n *node) loadModules(ctx context.Context) error {
 		return err
 	}
 	devices, err := host.Coldplug(n.os.Root(), n.modules)
-	return errors.Join(err, n.load(ctx, slices.Concat(devices, host.NodeModules)))
+	return errors.Join(err, n.load(ctx, slices.Concat(devices, host.EarlyModules)))
+}
+
+// loadContainerModules runs while the disk is prepared. A module that is missing
+// is shown, and is no reason to hold the disk up.
+func (n *node) loadContainerModules(ctx context.Context) error {
+	if n.modules == nil {
+		return nil // phase host says why
+	}
+	if err := n.load(ctx, host.ContainerModules); err != nil {
+		n.problem("container modules", err)
+	}
+	return nil
 }
 
 func (n *node) load(ctx context.Context, names []string) error {
@@ -156,6 +173,10 @@ func (n *node) bringUpNetwork(ctx context.Context) error {
 	up, err := network.Up(ctx, options)
 	// One without an address keeps trying while this error is shown.
 	n.network, n.networkOf = up, options.Machine
+	var wrong *network.FieldError
+	if errors.As(err, &wrong) && n.os.SinceBoot() >= lateCards {
+		return &configError{err}
+	}
 	return err
 }
 

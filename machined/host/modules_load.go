@@ -12,18 +12,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NodeModules is what a Kubernetes node needs that no device asks for. The
-// kernel would ask for some through /sbin/modprobe, which the image does not
-// have, so all are loaded before they are needed.
-var NodeModules = []string{
-	// Containers and their network.
-	"overlay", "br_netfilter", "veth", "bridge", "dummy", "vxlan",
+// Modules that a Kubernetes node needs and no device asks for. The kernel would
+// ask for some through /sbin/modprobe, which the image does not have, so all are
+// loaded before they are needed.
+
+// EarlyModules are needed before the network and the disk.
+var EarlyModules = []string{
+	// The config handed over by QEMU, and the link of the cluster's name server.
+	"qemu_fw_cfg", "dummy",
+	// They bring sysctls that kubernetesSysctls sets: loaded later, they would
+	// come with the kernel's defaults.
+	"br_netfilter", "nf_conntrack",
+	// The node's own disk.
+	"ext4",
+}
+
+// ContainerModules are needed by containers and their network.
+var ContainerModules = []string{
+	"overlay", "veth", "bridge", "vxlan",
 	// Expressions and chain types that kube-proxy, flannel and CNI use.
-	"nf_tables", "nf_conntrack", "nf_nat",
+	"nf_tables", "nf_nat",
 	"nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_chain_nat", "nft_numgen", "nft_fib_inet", "nft_limit", "nft_log", "nft_hash",
 	"nft_reject_inet", "nft_reject_ipv4", "nft_reject_ipv6",
-	// The node's own disk, and a config handed over by QEMU.
-	"ext4", "qemu_fw_cfg",
 }
 
 // LoadModules runs a plan, independent modules at the same time: checking a
