@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
@@ -37,6 +38,11 @@ var reconnect = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 	MinConnectTimeout: 20 * time.Second,
 }
+
+// alive is when a silent node is asked for a sign of life and how long it may
+// take: without it, following a log of a node that lost its power never ends.
+// The node takes a question every 15 s.
+var alive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 30 * time.Second}
 
 // Options says how to reach a node and how to prove who asks.
 type Options struct {
@@ -92,6 +98,7 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(reconnect),
+		grpc.WithKeepaliveParams(alive),
 	}
 	if options.Maintenance != nil {
 		dialOptions = append(dialOptions, grpc.WithPerRPCCredentials(pairingCode(options.Maintenance.PairingCode)))

@@ -138,8 +138,14 @@ func (config *Config) Remove(name string) {
 	}
 }
 
-// UpdateConfig reads the file, changes it, and writes it again.
+// UpdateConfig reads the file, changes it, and writes it again. Programs that
+// do so at the same time take turns: none loses what another wrote.
 func UpdateConfig(path string, change func(*Config) error) error {
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("lock the client config %s: %w", path, err)
+	}
+	defer unlock()
 	config, err := LoadConfig(path)
 	if err != nil {
 		return err

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 )
 
 func TestConfigSurvivesTheFile(t *testing.T) {
@@ -33,6 +35,26 @@ func TestConfigSurvivesTheFile(t *testing.T) {
 	}
 	if got, _ := LoadConfig(path); got.Current != "" || len(got.Contexts) != 0 {
 		t.Errorf("after removing the context: %+v", got)
+	}
+}
+
+func TestUpdatesAtTheSameTimeLoseNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sub", "config.yaml")
+	const writers = 8
+	var group errgroup.Group
+	for i := range writers {
+		group.Go(func() error {
+			return UpdateConfig(path, func(config *Config) error {
+				config.Contexts[fmt.Sprint(i)] = &Context{Endpoints: []string{"a"}}
+				return nil
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if config, err := LoadConfig(path); err != nil || len(config.Contexts) != writers {
+		t.Errorf("%d contexts of %d, %v", len(config.Contexts), writers, err)
 	}
 }
 
