@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/version"
 )
 
@@ -81,7 +82,7 @@ func requireRole(log *slog.Logger) admit {
 			log.Warn("call refused", who, "method", method, "needed", needed)
 			return caller{}, err
 		}
-		if !slices.Contains(needed, roleReader) {
+		if !slices.Contains(needed, identity.Reader) {
 			// Whatever a reader may not do changes something: keep who did it.
 			log.Info("call admitted", who, "method", method)
 		}

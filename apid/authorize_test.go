@@ -15,6 +15,7 @@ import (
 
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // describedMethods are all methods that clients could know of: those of
@@ -82,11 +83,11 @@ func TestEveryNounOfTheAPIIsLinkedIn(t *testing.T) {
 func TestAdminsMayDoEverythingAndReadersChangeNothing(t *testing.T) {
 	changing := []string{"Start", "Stop", "Restart", "Reboot", "Shutdown", "Bootstrap", "Import", "Remove", "Apply", "Delete", "Exec"}
 	for method, roles := range methods {
-		if !slices.Contains(roles, roleAdmin) {
+		if !slices.Contains(roles, identity.Admin) {
 			t.Errorf("%s is not for admins", method)
 		}
 		name := method[strings.LastIndex(method, "/")+1:]
-		if slices.Contains(changing, name) == slices.Contains(roles, roleReader) {
+		if slices.Contains(changing, name) == slices.Contains(roles, identity.Reader) {
 			t.Errorf("%s for readers: %v", method, roles)
 		}
 	}
@@ -100,15 +101,15 @@ func TestAuthorize(t *testing.T) {
 		want   codes.Code
 		says   string
 	}{
-		{"reader reads", []string{roleReader}, machinepb.MachineService_Status_FullMethodName, codes.OK, ""},
-		{"reader reboots", []string{roleReader}, machinepb.MachineService_Reboot_FullMethodName, codes.PermissionDenied, "needs os:operator or os:admin"},
-		{"one role of several", []string{"os:unheard-of", roleOperator}, workloadpb.WorkloadService_Apply_FullMethodName, codes.OK, ""},
-		{"operator bootstraps", []string{roleOperator}, "/keelson.cluster.v1.ClusterService/Bootstrap", codes.PermissionDenied, "needs os:admin"},
-		{"backup reads", []string{roleEtcdBackup}, machinepb.MachineService_Status_FullMethodName, codes.PermissionDenied, roleEtcdBackup},
-		{"backup asks the version", []string{roleEtcdBackup}, machinepb.MachineService_Version_FullMethodName, codes.OK, ""},
+		{"reader reads", []string{identity.Reader}, machinepb.MachineService_Status_FullMethodName, codes.OK, ""},
+		{"reader reboots", []string{identity.Reader}, machinepb.MachineService_Reboot_FullMethodName, codes.PermissionDenied, "needs os:operator or os:admin"},
+		{"one role of several", []string{"os:unheard-of", identity.Operator}, workloadpb.WorkloadService_Apply_FullMethodName, codes.OK, ""},
+		{"operator bootstraps", []string{identity.Operator}, "/keelson.cluster.v1.ClusterService/Bootstrap", codes.PermissionDenied, "needs os:admin"},
+		{"backup reads", []string{identity.EtcdBackup}, machinepb.MachineService_Status_FullMethodName, codes.PermissionDenied, identity.EtcdBackup},
+		{"backup asks the version", []string{identity.EtcdBackup}, machinepb.MachineService_Version_FullMethodName, codes.OK, ""},
 		{"no role", nil, machinepb.MachineService_Version_FullMethodName, codes.PermissionDenied, "has no role"},
 		{"another's role", []string{"system:masters"}, machinepb.MachineService_Version_FullMethodName, codes.PermissionDenied, "system:masters"},
-		{"unknown method", []string{roleAdmin}, "/keelson.machine.v1.MachineService/Explode", codes.Unimplemented, "no method"},
+		{"unknown method", []string{identity.Admin}, "/keelson.machine.v1.MachineService/Explode", codes.Unimplemented, "no method"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := authorize(caller{user: "u", roles: test.roles}, test.method)
@@ -125,15 +126,13 @@ func TestIdentify(t *testing.T) {
 	for _, test := range []struct{ name, says string }{
 		{"ada", ""},
 		{"ada@example.org", ""},
-		{"", "no common name"},
-		{"josé", "printable ASCII"},
-		{"a\nb", "printable ASCII"},
+		{"", "empty"},
 		{"system:kube-controller-manager", "begins with system:"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cert := certificateOf(t, ca, n.client(test.name, roleReader))
+			cert := certificateOf(t, ca, n.client(test.name, identity.Reader))
 			c, err := identify(cert, time.Now())
-			if test.says == "" && (err != nil || c.user != test.name || !slices.Equal(c.roles, []string{roleReader})) {
+			if test.says == "" && (err != nil || c.user != test.name || !slices.Equal(c.roles, []string{identity.Reader})) {
 				t.Errorf("got %v, %v", c, err)
 			}
 			if test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
@@ -141,7 +140,7 @@ func TestIdentify(t *testing.T) {
 			}
 		})
 	}
-	if _, err := identify(certificateOf(t, ca, n.client("ada", roleReader)), time.Now().Add(2*time.Hour)); err == nil {
+	if _, err := identify(certificateOf(t, ca, n.client("ada", identity.Reader)), time.Now().Add(2*time.Hour)); err == nil {
 		t.Error("a certificate that expired since the handshake is accepted")
 	}
 }

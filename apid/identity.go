@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -13,6 +12,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"k8s.io/client-go/rest"
+
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // caller is who makes a call, as proven by a certificate or a pairing code.
@@ -51,29 +52,14 @@ func clientCertificate(ctx context.Context) (*x509.Certificate, error) {
 // would mean something else further inside.
 func identify(cert *x509.Certificate, now time.Time) (caller, error) {
 	user := cert.Subject.CommonName
-	switch {
-	case now.After(cert.NotAfter):
+	if now.After(cert.NotAfter) {
 		// The handshake checked this, but a connection may outlive a certificate.
 		return caller{}, fmt.Errorf("the client certificate expired at %s: use a new one", cert.NotAfter.Format(time.RFC3339))
-	case user == "":
-		return caller{}, errors.New("the client certificate has no common name")
-	case strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r > '~' }):
-		// It travels in gRPC metadata and HTTP headers, which carry no others.
-		return caller{}, errors.New("the client certificate's common name has other characters than printable ASCII")
-	case strings.HasPrefix(user, "system:"):
-		// Kubernetes is asked as this user: a reader named
-		// system:kube-controller-manager would have that user's rights.
-		return caller{}, fmt.Errorf("the client certificate's common name %q begins with system:, which is for Kubernetes' own components", user)
+	}
+	if err := identity.CheckUser(user); err != nil {
+		return caller{}, fmt.Errorf("the client certificate's common name cannot be used: %w", err)
 	}
 	return caller{user: user, roles: cert.Subject.Organization}, nil
-}
-
-// kubernetesGroups are the Kubernetes groups that roles stand for. apid may
-// impersonate these and no others.
-var kubernetesGroups = map[string]string{
-	roleAdmin:    "keelson:admin",
-	roleOperator: "keelson:operator",
-	roleReader:   "keelson:reader",
 }
 
 // impersonate tells the workload service as whom to ask Kubernetes. The API
@@ -83,14 +69,9 @@ func impersonate(ctx context.Context) (rest.ImpersonationConfig, error) {
 	if !ok {
 		return rest.ImpersonationConfig{}, status.Error(codes.Unauthenticated, "the call was not admitted")
 	}
-	as := rest.ImpersonationConfig{UserName: c.user}
-	for _, role := range c.roles {
-		if group, ok := kubernetesGroups[role]; ok {
-			as.Groups = append(as.Groups, group)
-		}
+	groups := identity.Groups(c.roles)
+	if len(groups) == 0 {
+		return rest.ImpersonationConfig{}, status.Errorf(codes.PermissionDenied, "user %q has no role that Kubernetes knows", c.user)
 	}
-	if len(as.Groups) == 0 {
-		return as, status.Errorf(codes.PermissionDenied, "user %q has no role that Kubernetes knows", c.user)
-	}
-	return as, nil
+	return rest.ImpersonationConfig{UserName: c.user, Groups: groups}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 
 // paired is whoever holds the pairing code. Operator is the least role that
 // may do all of maintenanceMethods.
-var paired = caller{user: "maintenance", roles: []string{roleOperator}}
+var paired = caller{user: "maintenance", roles: []string{identity.Operator}}
 
 func readPairingCode(file string) (string, error) {
 	content, err := os.ReadFile(file)

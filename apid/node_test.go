@@ -22,6 +22,7 @@ import (
 
 	imagepb "github.com/keelson-os/keelson/pkg/api/image"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
@@ -142,7 +143,7 @@ func dialTLS(t testing.TB, address string, config *tls.Config) *grpc.ClientConn 
 
 // admin is a connection that may do everything.
 func (n *testNode) admin(t testing.TB) *grpc.ClientConn {
-	return n.dial(t, n.ca, n.client("ada", roleAdmin))
+	return n.dial(t, n.ca, n.client("ada", identity.Admin))
 }
 
 func testContext(t testing.TB) context.Context {

@@ -13,6 +13,7 @@ import (
 
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
@@ -31,7 +32,7 @@ func certificateOf(t testing.TB, ca *pki.CA, request pki.Request) *x509.Certific
 
 func TestRefusedClientsReachNoHandlerAndAreLogged(t *testing.T) {
 	n := startNode(t, nil)
-	expired := n.client("late", roleAdmin)
+	expired := n.client("late", identity.Admin)
 	expired.Now, expired.TTL = time.Now().Add(-72*time.Hour), time.Hour
 	reboot := func(conn *grpc.ClientConn) error {
 		_, err := machinepb.NewMachineServiceClient(conn).Reboot(testContext(t), &machinepb.RebootRequest{})
@@ -54,17 +55,17 @@ func TestRefusedClientsReachNoHandlerAndAreLogged(t *testing.T) {
 	}{
 		{"no certificate", nil, pki.Request{}, reboot, codes.Unavailable,
 			[]string{"client refused", "127.0.0.1", "provide a certificate"}},
-		{"certificate of another CA", newCA(t, "other"), n.client("mallory", roleAdmin), reboot, codes.Unavailable,
+		{"certificate of another CA", newCA(t, "other"), n.client("mallory", identity.Admin), reboot, codes.Unavailable,
 			[]string{"client refused", "127.0.0.1", "unknown authority", "claimed_name=mallory"}},
 		{"expired certificate", n.ca, expired, reboot, codes.Unavailable,
 			[]string{"client refused", "127.0.0.1", "expired", "claimed_name=late"}},
-		{"reader reboots", n.ca, n.client("rita", roleReader), reboot, codes.PermissionDenied,
-			[]string{"call refused", "client.name=rita", "client.serial=", "client.remote=127.0.0.1", "MachineService/Reboot", roleOperator}},
-		{"reader applies", n.ca, n.client("rita", roleReader), apply, codes.PermissionDenied,
+		{"reader reboots", n.ca, n.client("rita", identity.Reader), reboot, codes.PermissionDenied,
+			[]string{"call refused", "client.name=rita", "client.serial=", "client.remote=127.0.0.1", "MachineService/Reboot", identity.Operator}},
+		{"reader applies", n.ca, n.client("rita", identity.Reader), apply, codes.PermissionDenied,
 			[]string{"call refused", "client.name=rita", "WorkloadService/Apply"}},
-		{"a Kubernetes component's name", n.ca, n.client("system:admin", roleAdmin), reboot, codes.Unauthenticated,
+		{"a Kubernetes component's name", n.ca, n.client("system:admin", identity.Admin), reboot, codes.Unauthenticated,
 			[]string{"call refused", "client.name=system:admin"}},
-		{"unknown method", n.ca, n.client("ada", roleAdmin), func(conn *grpc.ClientConn) error {
+		{"unknown method", n.ca, n.client("ada", identity.Admin), func(conn *grpc.ClientConn) error {
 			return conn.Invoke(testContext(t), "/keelson.machine.v1.MachineService/Explode", &machinepb.RebootRequest{}, &machinepb.RebootResponse{})
 		}, codes.Unimplemented, []string{"call refused", "client.name=ada", "Explode"}},
 	} {
@@ -112,7 +113,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	if err := version(n.admin(t)); err != nil {
 		t.Errorf("a client of the new CA: %v", err)
 	}
-	if err := version(n.dial(t, was, n.client("ada", roleAdmin))); status.Code(err) != codes.Unavailable {
+	if err := version(n.dial(t, was, n.client("ada", identity.Admin))); status.Code(err) != codes.Unavailable {
 		t.Errorf("a client of the CA that was replaced: %v", err)
 	}
 	if err := version(old); err != nil {

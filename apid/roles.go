@@ -10,22 +10,15 @@ import (
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	servicepb "github.com/keelson-os/keelson/pkg/api/service"
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
-)
-
-// Roles that a client certificate may carry in its Organization field.
-const (
-	roleAdmin      = "os:admin"
-	roleOperator   = "os:operator"
-	roleReader     = "os:reader"
-	roleEtcdBackup = "os:etcd:backup"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // Who may call a method: whoever has one of the roles.
 var (
-	admins    = []string{roleAdmin}
-	operators = []string{roleOperator, roleAdmin}
-	readers   = []string{roleReader, roleOperator, roleAdmin}
-	anyone    = []string{roleEtcdBackup, roleReader, roleOperator, roleAdmin}
+	admins    = []string{identity.Admin}
+	operators = []string{identity.Operator, identity.Admin}
+	readers   = []string{identity.Reader, identity.Operator, identity.Admin}
+	anyone    = []string{identity.EtcdBackup, identity.Reader, identity.Operator, identity.Admin}
 )
 
 // methods is the authorization of the whole API: every method, and the roles

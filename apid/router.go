@@ -10,14 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-)
 
-// Metadata by which apid tells a backend who calls. What a client sends under
-// metadataPrefix never gets through.
-const (
-	metadataPrefix = "keelson-"
-	metadataUser   = "keelson-user"
-	metadataRole   = "keelson-role"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // director chooses the backend that answers a call. Here is the place to send
@@ -122,11 +116,11 @@ func passResponses(back grpc.ClientStream, front grpc.ServerStream) error {
 func passOn(asked metadata.MD, who caller) metadata.MD {
 	md := make(metadata.MD, len(asked)+2)
 	for key, values := range asked {
-		if !strings.HasPrefix(key, metadataPrefix) && !strings.HasPrefix(key, ":") {
+		if !strings.HasPrefix(key, identity.MetadataPrefix) && !strings.HasPrefix(key, ":") {
 			md[key] = values
 		}
 	}
-	md.Set(metadataUser, who.user)
-	md.Set(metadataRole, who.roles...)
+	md.Set(identity.MetadataUser, who.user)
+	md.Set(identity.MetadataRole, who.roles...)
 	return md
 }

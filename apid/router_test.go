@@ -16,19 +16,20 @@ import (
 
 	imagepb "github.com/keelson-os/keelson/pkg/api/image"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 func TestMachinedLearnsWhoCallsFromApidOnly(t *testing.T) {
 	n := startNode(t, nil)
 	n.machined.version = func(ctx context.Context) (*machinepb.VersionResponse, error) {
 		return &machinepb.VersionResponse{
-			Version: incoming(ctx, metadataUser), Kernel: incoming(ctx, metadataRole),
+			Version: incoming(ctx, identity.MetadataUser), Kernel: incoming(ctx, identity.MetadataRole),
 			Go: incoming(ctx, "keelson-anything"), Hostname: incoming(ctx, "request-id"),
 		}, nil
 	}
-	ctx := metadata.AppendToOutgoingContext(testContext(t), metadataUser, "root", metadataRole, roleAdmin,
+	ctx := metadata.AppendToOutgoingContext(testContext(t), identity.MetadataUser, "root", identity.MetadataRole, identity.Admin,
 		"keelson-anything", "x", "request-id", "7")
-	conn := n.dial(t, n.ca, n.client("rita", roleReader, "os:unheard-of"))
+	conn := n.dial(t, n.ca, n.client("rita", identity.Reader, "os:unheard-of"))
 	got, err := machinepb.NewMachineServiceClient(conn).Version(ctx, &machinepb.VersionRequest{})
 	if err != nil {
 		t.Fatal(err)

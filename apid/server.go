@@ -32,6 +32,9 @@ const (
 	// maxRequest is bytes of one request message. The largest are manifests of
 	// custom resource definitions, a few MiB.
 	maxRequest = 16 << 20
+	// maxStrangersRequest takes its place in maintenance, where nobody had to
+	// prove anything yet when a request is read; its methods need a few bytes.
+	maxStrangersRequest = 16 << 10
 	// maxHeaders is bytes of one call's metadata.
 	maxHeaders = 64 << 10
 	// handshakeTimeout bounds what a client that says nothing may hold.
@@ -67,13 +70,13 @@ func newServer(o options, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	refused := newThrottledLog(log)
-	admit := requireRole(log)
+	admit, largest := requireRole(log), maxRequest
 	if o.maintenance {
 		code, err := readPairingCode(o.pairingCode)
 		if err != nil {
 			return nil, err
 		}
-		admit = requirePairing(code, refused)
+		admit, largest = requirePairing(code, refused), maxStrangersRequest
 	}
 	machined, err := dialMachined(o.machined)
 	if err != nil {
@@ -90,7 +93,7 @@ func newServer(o options, log *slog.Logger) (*server, error) {
 		grpc.ForceServerCodecV2(frameCodec{}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxRecvMsgSize(largest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minKeepalive, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveIdle, Timeout: keepaliveTimeout}),

@@ -21,6 +21,7 @@ import (
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 func writeFile(t testing.TB, name, content string) {
@@ -32,7 +33,7 @@ func writeFile(t testing.TB, name, content string) {
 
 func TestReflectionAndHealthAnswer(t *testing.T) {
 	n := startNode(t, nil)
-	conn := n.dial(t, n.ca, n.client("rita", roleReader))
+	conn := n.dial(t, n.ca, n.client("rita", identity.Reader))
 	health, err := healthpb.NewHealthClient(conn).Check(testContext(t), &healthpb.HealthCheckRequest{})
 	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("health: %v, %v", health, err)
@@ -134,6 +135,10 @@ func TestMaintenance(t *testing.T) {
 	}
 	if n.machined.calls.Load() != 0 {
 		t.Error("a call without the code reached machined")
+	}
+	large := &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: strings.Repeat("x", maxStrangersRequest)}}
+	if _, err := workloadpb.NewWorkloadServiceClient(conn).Get(testContext(t), large); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("with a large request and no code: %v, want it unread", err)
 	}
 	if err := version("4711-0815"); err != nil {
 		t.Errorf("with the code: %v", err)

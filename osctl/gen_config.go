@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
@@ -20,9 +21,8 @@ import (
 const (
 	// adminTTL is how long a new cluster's first client certificate is valid.
 	adminTTL = 365 * 24 * time.Hour
-	// adminName and adminRole are who it is for.
+	// adminName is who it is for.
 	adminName = "admin"
-	adminRole = "os:admin"
 	// kubernetesPort is where nodes serve the Kubernetes API.
 	kubernetesPort = "6443"
 )
@@ -76,7 +76,7 @@ func adminContext(secrets *machineconfig.Secrets, now time.Time, endpoints, node
 		return nil, fmt.Errorf("the CA of the OS API: %w", err)
 	}
 	pair, err := ca.Issue(pki.Request{
-		CommonName: adminName, Organizations: []string{adminRole}, Client: true, Now: now, TTL: adminTTL,
+		CommonName: adminName, Organizations: []string{identity.Admin}, Client: true, Now: now, TTL: adminTTL,
 	})
 	if err != nil {
 		return nil, err

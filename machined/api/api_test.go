@@ -28,6 +28,7 @@ import (
 	logpb "github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/api/service"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // fakeNode is a machine that does what a test says.
@@ -127,9 +128,9 @@ func deadline(t *testing.T) context.Context {
 }
 
 func as(ctx context.Context, user string, roles ...string) context.Context {
-	ctx = metadata.AppendToOutgoingContext(ctx, userKey, user)
+	ctx = metadata.AppendToOutgoingContext(ctx, identity.MetadataUser, user)
 	for _, role := range roles {
-		ctx = metadata.AppendToOutgoingContext(ctx, roleKey, role)
+		ctx = metadata.AppendToOutgoingContext(ctx, identity.MetadataRole, role)
 	}
 	return ctx
 }

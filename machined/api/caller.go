@@ -6,13 +6,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/metadata"
-)
 
-// Metadata that apid sets after it has dropped what a client sent under these
-// names.
-const (
-	userKey = "keelson-user"
-	roleKey = "keelson-role"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // caller is who apid says made a call.
@@ -28,12 +23,13 @@ func (c caller) String() string {
 	return fmt.Sprintf("%s (%s)", c.User, strings.Join(c.Roles, ", "))
 }
 
-// callerOf reads the caller from the call's metadata.
+// callerOf reads the caller from the call's metadata, which is apid's word: it
+// drops what a client sent under these names.
 func callerOf(ctx context.Context) caller {
 	md, _ := metadata.FromIncomingContext(ctx)
 	var c caller
-	if users := md.Get(userKey); len(users) == 1 {
-		c.User, c.Roles = users[0], md.Get(roleKey)
+	if users := md.Get(identity.MetadataUser); len(users) == 1 {
+		c.User, c.Roles = users[0], md.Get(identity.MetadataRole)
 	}
 	return c
 }

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 	"github.com/keelson-os/keelson/pkg/secretdir"
 	"go.yaml.in/yaml/v3"
@@ -19,16 +19,10 @@ import (
 // be taken back. `osctl kubeconfig` makes a new one in a second.
 const personTTL = 30 * 24 * time.Hour
 
-// groups maps the roles of the OS API to Kubernetes' groups, strongest first.
-var groups = []struct{ role, group string }{
-	{"os:admin", "keelson:admin"},
-	{"os:operator", "keelson:operator"},
-	{"os:reader", "keelson:reader"},
-}
-
 // ErrNoGroup refuses a kubeconfig to a caller whose roles mean nothing to
 // Kubernetes.
-var ErrNoGroup = errors.New("no role of the caller's is known to Kubernetes; needed is os:admin, os:operator or os:reader")
+var ErrNoGroup = fmt.Errorf("no role of the caller's is known to Kubernetes; needed is %s, %s or %s",
+	identity.Admin, identity.Operator, identity.Reader)
 
 // The parts of a kubeconfig that are used here.
 type (
@@ -106,25 +100,19 @@ func (k *Kubernetes) serviceKubeconfig(user string, groups ...string) ([]byte, e
 // Kubeconfig renders a kubeconfig for a person: a new client certificate for
 // user, in the group of the strongest of roles. ErrNoGroup when there is none.
 func (k *Kubernetes) Kubeconfig(_ context.Context, user string, roles []string) ([]byte, error) {
-	group, err := groupOf(roles)
-	if err != nil {
-		return nil, err
+	if err := identity.CheckUser(user); err != nil {
+		return nil, fmt.Errorf("no kubeconfig under the caller's name: %w", err)
 	}
-	pair, err := k.ca.Issue(pki.Request{CommonName: user, Organizations: []string{group}, Client: true, TTL: personTTL})
+	groups := identity.Groups(roles)
+	if len(groups) == 0 {
+		return nil, ErrNoGroup
+	}
+	pair, err := k.ca.Issue(pki.Request{CommonName: user, Organizations: groups[:1], Client: true, TTL: personTTL})
 	if err != nil {
 		return nil, err
 	}
 	cluster := k.options.Config.Cluster
 	return kubeconfig(cluster.Name, cluster.Endpoint, k.ca.KeyPair().Cert, user, userAuth{Cert: pair.Cert, Key: pair.Key})
-}
-
-func groupOf(roles []string) (string, error) {
-	for _, each := range groups {
-		if slices.Contains(roles, each.role) {
-			return each.group, nil
-		}
-	}
-	return "", ErrNoGroup
 }
 
 // apid's service and user.
@@ -133,7 +121,7 @@ const apid = "apid"
 // WriteAPIDKubeconfig gives apid its kubeconfig, as a user that may only
 // impersonate others.
 func (k *Kubernetes) WriteAPIDKubeconfig() error {
-	text, err := k.serviceKubeconfig("keelson:apid")
+	text, err := k.serviceKubeconfig(identity.APID)
 	if err != nil {
 		return err
 	}
