@@ -21,8 +21,8 @@ import (
 const machinedUser = "keelson:machined"
 
 // Life of machined's own certificate. It is a member of system:masters, which
-// no RBAC limits and nothing can revoke, so that its certificate lives for a day, in memory, and
-// is minted again in time.
+// no RBAC limits and nothing can revoke, so that its certificate lives for a
+// day, in memory, and is minted again in time.
 const (
 	machinedTTL   = 24 * time.Hour
 	machinedRenew = 12 * time.Hour
@@ -36,47 +36,28 @@ const maxAnswer = 8 << 20
 // holds no Kubernetes code.
 type client struct {
 	base string
-	http *http.Client
-}
-
-func newClient(ca *pki.CA, port int) *client {
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.Certificate())
-	minter := &minter{ca: ca}
-	return &client{
-		base: fmt.Sprintf("https://127.0.0.1:%d", port),
-		http: &http.Client{Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{
-				RootCAs:              roots,
-				MinVersion:           tls.VersionTLS13,
-				GetClientCertificate: minter.certificate,
-			},
-			// A probe every few seconds per server should not be a handshake each.
-			MaxIdleConnsPerHost:   2,
-			IdleConnTimeout:       time.Minute,
-			TLSHandshakeTimeout:   10 * time.Second,
-			ResponseHeaderTimeout: 30 * time.Second,
-		}},
-	}
-}
-
-// minter mints machined's client certificate when a connection needs one.
-type minter struct {
-	ca *pki.CA
+	ca   *pki.CA
 
 	mu     sync.Mutex
-	cert   *tls.Certificate
+	http   *http.Client
 	minted time.Time
 }
 
-func (m *minter) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cert != nil && time.Since(m.minted) < machinedRenew {
-		return m.cert, nil
+func newClient(ca *pki.CA, port int) *client {
+	return &client{base: fmt.Sprintf("https://127.0.0.1:%d", port), ca: ca}
+}
+
+// connections returns the connections to make a request by. A new certificate
+// comes with new ones: probes keep a connection in use for ever, and servers
+// check at every request whether the certificate it began with has expired.
+func (c *client) connections(now time.Time) (*http.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.http != nil && now.Sub(c.minted) < machinedRenew {
+		return c.http, nil
 	}
-	pair, err := m.ca.Issue(pki.Request{
-		CommonName: machinedUser, Organizations: []string{"system:masters"}, Client: true, TTL: machinedTTL,
+	pair, err := c.ca.Issue(pki.Request{
+		CommonName: machinedUser, Organizations: []string{"system:masters"}, Client: true, Now: now, TTL: machinedTTL,
 	})
 	if err != nil {
 		return nil, err
@@ -85,8 +66,26 @@ func (m *minter) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, err
 	if err != nil {
 		return nil, fmt.Errorf("read machined's own certificate: %w", err)
 	}
-	m.cert, m.minted = &cert, time.Now()
-	return m.cert, nil
+	if c.http != nil {
+		// Requests under way end on the old ones, which are closed after them.
+		c.http.CloseIdleConnections()
+	}
+	c.http, c.minted = newHTTP(c.ca, cert), now
+	return c.http, nil
+}
+
+// newHTTP makes a client whose connections bear certs.
+func newHTTP(ca *pki.CA, certs ...tls.Certificate) *http.Client {
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Certificate())
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs, MinVersion: tls.VersionTLS13},
+		// A probe every few seconds per server should not be a handshake each.
+		MaxIdleConnsPerHost:   2,
+		IdleConnTimeout:       time.Minute,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 30 * time.Second,
+	}}
 }
 
 // statusError is an answer of the API server's that is no success.
@@ -112,7 +111,11 @@ func (c *client) do(ctx context.Context, method, url, contentType string, body [
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
 	}
-	response, err := c.http.Do(request)
+	connections, err := c.connections(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	response, err := connections.Do(request)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 	"go.yaml.in/yaml/v3"
 )
@@ -65,6 +66,9 @@ func TestKubeconfigHoldsTheStrongestRole(t *testing.T) {
 		if cert.Subject.CommonName != "ada" || !slices.Equal(cert.Subject.Organization, []string{c.want}) {
 			t.Errorf("%q: certificate of %s", c.roles, cert.Subject)
 		}
+	}
+	if _, err := k.Kubeconfig(t.Context(), identity.APID, []string{identity.Admin}); err == nil {
+		t.Error("a kubeconfig was made under the name of a component")
 	}
 	for _, roles := range [][]string{nil, {"os:etcd:backup"}, {"system:masters"}} {
 		if _, err := k.Kubeconfig(t.Context(), "ada", roles); !errors.Is(err, ErrNoGroup) {
@@ -169,7 +173,7 @@ func TestWatchNodeTellsChangesOnly(t *testing.T) {
 	}))
 	defer server.Close()
 	k := testKubernetes(t, Options{Hostname: "node-1"})
-	k.api = &client{base: server.URL, http: server.Client()}
+	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
 	var got []Node
 	err := k.watchNode(t.Context(), func(node Node) { got = append(got, node) })
 	if err == nil || !strings.Contains(err.Error(), "too old") {
@@ -188,7 +192,7 @@ func TestHealthSaysWhatToDo(t *testing.T) {
 	}))
 	defer server.Close()
 	k := testKubernetes(t, Options{Hostname: "node-1"})
-	k.api = &client{base: server.URL, http: server.Client()}
+	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
 	want := map[string]string{
 		APIServer:    "not ready: etcd, rbac/bootstrap-roles; see osctl logs kube-apiserver",
 		"node Ready": "node-1 has not joined the cluster; see osctl logs kubelet",
@@ -215,5 +219,31 @@ func TestNewNamesTheSecretThatIsMissing(t *testing.T) {
 	options.Config.Machine.Type = "worker"
 	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "machine.type") {
 		t.Errorf("got %v, want the field's name", err)
+	}
+}
+
+// Servers check at every request whether the client's certificate has expired,
+// and the connections of probes are never idle long enough to be closed.
+func TestConnectionsDoNotOutliveTheCertificate(t *testing.T) {
+	api := testKubernetes(t, Options{}).api
+	began := time.Now()
+	connections := func(after time.Duration) *http.Client {
+		t.Helper()
+		made, err := api.connections(began.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := made.Transport.(*http.Transport).TLSClientConfig.Certificates[0].Leaf
+		if left := cert.NotAfter.Sub(began.Add(after)); left < time.Hour {
+			t.Errorf("after %s the certificate is valid for %s more", after, left)
+		}
+		return made
+	}
+	first := connections(0)
+	if connections(machinedRenew-time.Minute) != first {
+		t.Error("connections were made anew long before their certificate expires")
+	}
+	if connections(machinedRenew+time.Minute) == first {
+		t.Error("connections are kept until their certificate expires")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestCovers(t *testing.T) {
@@ -85,7 +86,7 @@ func newCluster(t *testing.T) (*cluster, *Kubernetes) {
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	k := testKubernetes(t, Options{})
-	k.api = &client{base: server.URL, http: server.Client()}
+	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
 	return c, k
 }
 
@@ -156,7 +157,7 @@ func TestReleaseLeaseOnlyOfThisNode(t *testing.T) {
 			})
 		}))
 		k := testKubernetes(t, Options{Hostname: "node-1"})
-		k.api = &client{base: server.URL, http: server.Client()}
+		k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
 		k.releaseLease(t.Context(), ControllerManager)
 		server.Close()
 		if got := patched != nil; got != want {
