@@ -3,13 +3,21 @@ package workloads
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/keelson-os/keelson/pkg/identity"
 )
+
+// actingRefused is in the message with which Kubernetes refuses to let apid act
+// as anyone (the API server's forbidden message, of the verbs impersonate…).
+var actingRefused = fmt.Sprintf("User %q cannot impersonate", identity.APID)
 
 // codeOfReason is the gRPC code for what the API server gave as its reason.
 var codeOfReason = map[metav1.StatusReason]codes.Code{
@@ -46,6 +54,12 @@ func statusOf(err error) error {
 	if apierrors.IsUnauthorized(err) {
 		return status.Error(codes.Unavailable,
 			"Kubernetes does not accept apid's own certificate: it may still be starting; if this stays so, restart the service kube-apiserver")
+	}
+	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), actingRefused) {
+		// It says nothing about the caller's rights: the API server answers
+		// before it has read who may do what.
+		return status.Error(codes.Unavailable,
+			"Kubernetes does not know this node's rights yet; try again in some seconds (if this stays so, osctl health says why)")
 	}
 	if answered := apierrors.APIStatus(nil); errors.As(err, &answered) {
 		code, known := codeOfReason[apierrors.ReasonForError(err)]

@@ -73,6 +73,9 @@ func TestGet(t *testing.T) {
 func TestGetOfWhatIsNotThere(t *testing.T) {
 	f := withPods()
 	f.refuse["GET /api/v1/namespaces/secret"] = failure(http.StatusForbidden, metav1.StatusReasonForbidden, `User "ada" cannot list pods`)
+	// Words of Kubernetes 1.37 whose API server has not read its own RBAC yet.
+	f.refuse["GET /api/v1/namespaces/early"] = failure(http.StatusForbidden, metav1.StatusReasonForbidden,
+		`pods is forbidden: User "keelson:apid" cannot impersonate-on:user-info:list resource "pods" in API group "" in the namespace "early"`)
 	client := f.serve(t)
 	for _, test := range []struct {
 		name      string
@@ -91,6 +94,7 @@ func TestGetOfWhatIsNotThere(t *testing.T) {
 		{"name in all namespaces", &workloadpb.Selection{Resource: "pods", Names: []string{"web"}, AllNamespaces: true}, codes.InvalidArgument, "one namespace"},
 		{"no such pod", &workloadpb.Selection{Resource: "pods", Names: []string{"wbe"}}, codes.NotFound, "pods/wbe not found"},
 		{"forbidden", &workloadpb.Selection{Resource: "pods", Namespace: "secret"}, codes.PermissionDenied, "cannot list pods"},
+		{"refused to apid, not to the caller", &workloadpb.Selection{Resource: "pods", Namespace: "early"}, codes.Unavailable, "try again in some seconds"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: test.selection})

@@ -55,7 +55,7 @@ func tablePage(answer []byte) (page, error) {
 		if i.json, err = json.Marshal(table(all.ColumnDefinitions, row)); err != nil {
 			return page{}, err
 		}
-		i.meta = identity(i.meta)
+		i.meta = remembered(i.meta)
 		if p.version == "" {
 			p.version = i.meta.ResourceVersion
 		}
@@ -75,7 +75,7 @@ func objectPage(answer []byte) (page, error) {
 		if err := json.Unmarshal(text, &i.meta); err != nil {
 			return page{}, err
 		}
-		i.meta = identity(i.meta)
+		i.meta = remembered(i.meta)
 		if single {
 			p.version = i.meta.ResourceVersion
 		}
@@ -131,8 +131,8 @@ func withKind(text json.RawMessage, apiVersion, kind string) (json.RawMessage, e
 	return append(bytes.TrimSuffix(head, []byte("}")), body...), nil
 }
 
-// identity is as much of an object's metadata as a watch remembers.
-func identity(object metav1.PartialObjectMetadata) metav1.PartialObjectMetadata {
+// remembered is as much of an object's metadata as a watch remembers.
+func remembered(object metav1.PartialObjectMetadata) metav1.PartialObjectMetadata {
 	return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Name: object.Name, Namespace: object.Namespace,
 		UID: object.UID, ResourceVersion: object.ResourceVersion,
