@@ -33,7 +33,7 @@ down: ## Destroy the cluster that "make up" started
 
 .PHONY: test
 test: image ## Run all tests, those that boot VMs included
-	go test -timeout 20m $$(go list ./... | grep -v /hack/e2e)
+	KEELSON_ARTIFACTS=$(abspath $(OUT)) go test -timeout 20m $$(go list ./... | grep -v /hack/e2e)
 	KEELSON_ARTIFACTS=$(abspath $(OUT)) go test -count=1 -timeout $(TEST_TIMEOUT) ./hack/e2e
 
 .PHONY: unit

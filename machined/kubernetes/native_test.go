@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -28,10 +27,6 @@ import (
 	"github.com/keelson-os/keelson/pkg/secretdir"
 	"go.yaml.in/yaml/v3"
 )
-
-// TestNative runs the real control plane on the loopback, from the files and
-// flags that a node would have. KEELSON_KUBE names the Kubernetes program of
-// images/bundle/kube.
 
 const nativeDeadline = 2 * time.Minute
 
@@ -66,11 +61,15 @@ func (b *syncBuffer) tail() string {
 	return text[max(0, len(text)-4000):]
 }
 
+// TestNative runs the real control plane on the loopback, from the files and
+// flags that a node would have. KEELSON_ARTIFACTS names the folder in which
+// `make image` left the programs it built.
 func TestNative(t *testing.T) {
-	kube := os.Getenv("KEELSON_KUBE")
-	if kube == "" {
-		t.Skip("needs KEELSON_KUBE=PROGRAM")
+	artifacts := os.Getenv("KEELSON_ARTIFACTS")
+	if artifacts == "" {
+		t.Skip("needs KEELSON_ARTIFACTS, the folder that make image built into; make test sets it")
 	}
+	kube := filepath.Join(artifacts, "build/programs/kube")
 	n := &native{t: t, kube: kube, processes: map[string]*process{}}
 	n.k = testKubernetes(t, Options{Root: t.TempDir(), APIPort: freePort(t), EtcdPort: freePort(t), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	n.startEtcd()
@@ -213,11 +212,7 @@ func (n *native) as(t *testing.T, config []byte) *client {
 }
 
 func (n *native) with(certs ...tls.Certificate) *client {
-	roots := x509.NewCertPool()
-	roots.AddCert(n.k.ca.Certificate())
-	return &client{base: n.k.api.base, http: &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs},
-	}}}
+	return &client{base: n.k.api.base, ca: n.k.ca, http: newHTTP(n.k.ca, certs...), minted: time.Now()}
 }
 
 func (n *native) person(t *testing.T, role string) *client {
@@ -309,22 +304,42 @@ func (n *native) testImpersonation(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := n.as(t, config)
-	for group, want := range map[string]int{"": 403, "keelson:reader": 200, "keelson:admin": 200, "system:masters": 403, "system:nodes": 403} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, client.base+"/api/v1/nodes", nil)
+	for _, c := range []struct {
+		method, path, user, group string
+		want                      int
+	}{
+		{http.MethodGet, "/api/v1/nodes", "", "", 403},
+		{http.MethodGet, "/api/v1/nodes", "ada", "keelson:reader", 200},
+		{http.MethodGet, "/api/v1/nodes", "ada", "keelson:admin", 200},
+		{http.MethodGet, "/api/v1/nodes", "ada", "system:masters", 403},
+		{http.MethodGet, "/api/v1/nodes", "ada", "system:nodes", 403},
+		{http.MethodGet, "/api/v1/nodes", "system:node:" + n.k.options.Hostname, "", 403},
+		{http.MethodGet, "/api/v1/namespaces/default/secrets", "system:serviceaccount:kube-system:default", "", 403},
+		// What apid never asks for, though ada might do it.
+		{http.MethodPut, "/api/v1/namespaces/default", "ada", "keelson:admin", 403},
+		// What it does ask for is let through, and then fails for want of a pod
+		// or of a body.
+		{http.MethodGet, "/api/v1/namespaces/default/pods/none/exec?command=x", "ada", "keelson:admin", 404},
+		{http.MethodPost, "/api/v1/namespaces/default/pods/none/exec?command=x", "ada", "keelson:admin", 404},
+		{http.MethodDelete, "/api/v1/namespaces/default/pods/none", "ada", "keelson:admin", 404},
+		{http.MethodPatch, "/api/v1/namespaces/default/configmaps/applied", "ada", "keelson:admin", 415},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), c.method, client.base+c.path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if group != "" {
-			request.Header.Set("Impersonate-User", "ada")
-			request.Header.Set("Impersonate-Group", group)
+		for header, value := range map[string]string{"Impersonate-User": c.user, "Impersonate-Group": c.group} {
+			if value != "" {
+				request.Header.Set(header, value)
+			}
 		}
 		response, err := client.http.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = response.Body.Close()
-		if response.StatusCode != want {
-			t.Errorf("apid as one of %q: %d, want %d", group, response.StatusCode, want)
+		if response.StatusCode != c.want {
+			t.Errorf("apid as %q in %q, %s %s: %d, want %d", c.user, c.group, c.method, c.path, response.StatusCode, c.want)
 		}
 	}
 }
