@@ -26,6 +26,7 @@ func TestCluster(t *testing.T) {
 		{"a killed service comes back", testKilledServices},
 		{"a full disk keeps the API up", testFullDisk},
 		{"a reboot keeps data and workload", testReboot},
+		{"a power cut loses no acknowledged write", testPowerCut},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.Fatal("later steps need this one")
