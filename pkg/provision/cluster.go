@@ -113,5 +113,6 @@ func (c *Cluster) nodeFile(node, file string) string {
 	return filepath.Join(c.dir, nodesDir, node, file)
 }
 
-// Console is the file that holds a node's serial console since it was made.
+// Console is the file that holds the newest output of a node's serial console;
+// what came before is in the file of the same name with ".old" behind it.
 func (c *Cluster) Console(node string) string { return c.nodeFile(node, nodeConsole) }

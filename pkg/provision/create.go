@@ -165,6 +165,10 @@ func (c *Cluster) prepareNode(n *nodeSpec, configs map[string][]byte) error {
 			return err
 		}
 	}
+	// QEMU would make it readable to whomever the umask lets.
+	if err := createDisk(c.nodeFile(n.Name, nodeConsole), 0); err != nil {
+		return err
+	}
 	return createDisk(c.nodeFile(n.Name, nodeDisk), n.DiskMiB)
 }
 

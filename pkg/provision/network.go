@@ -45,6 +45,7 @@ func RunNetwork(ctx context.Context, dir string) error {
 
 // network is what runs in a network process.
 type network struct {
+	dir      string
 	spec     spec
 	log      *slog.Logger
 	sw       *vnet.Switch
@@ -55,7 +56,7 @@ type network struct {
 
 // newNetwork opens everything that can fail.
 func newNetwork(dir string, s spec, log *slog.Logger) (*network, error) {
-	n := &network{spec: s, log: log, sw: vnet.NewSwitch()}
+	n := &network{dir: dir, spec: s, log: log, sw: vnet.NewSwitch()}
 	var leases []vnet.Lease
 	for _, node := range s.Nodes {
 		mac, err := net.ParseMAC(node.MAC)
@@ -99,6 +100,7 @@ func (n *network) run(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error { return serveControl(groupCtx, n.control, n.sw) })
+	group.Go(func() error { return keepShort(groupCtx, growing(n.dir, n.spec.Nodes), n.log) })
 	if err := group.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("network of cluster %s: %w", n.spec.Name, err)
 	}

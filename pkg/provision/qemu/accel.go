@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -97,15 +98,11 @@ func probe(ctx context.Context, binary string, accel Accel, sandboxed bool) erro
 	if _, err := os.Stat("/dev/kvm"); accel == KVM && err != nil {
 		return fmt.Errorf("find KVM: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "keelson-probe-")
+	disk, err := openProbeDisk()
 	if err != nil {
-		return fmt.Errorf("make a folder for the probe guest: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	disk := filepath.Join(dir, "probe.img")
-	if err := os.WriteFile(disk, probeDisk(), 0o600); err != nil {
 		return fmt.Errorf("write the probe guest: %w", err)
 	}
+	defer disk.Close()
 
 	timeout := tcgTimeout
 	if accel == KVM {
@@ -113,7 +110,13 @@ func probe(ctx context.Context, binary string, accel Accel, sandboxed bool) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, probeArgs(accel, sandboxed, disk)...)
+	cmd := exec.CommandContext(ctx, binary, probeArgs(accel, sandboxed, inheritedDisk)...)
+	cmd.ExtraFiles = []*os.File{disk}
+	// A guest that hangs must not outlive a starter that is killed meanwhile.
+	// The kernel takes the thread for the starter, so that it must stay.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.WaitDelay = time.Second // do not wait longer than that for a killed QEMU
 	output, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

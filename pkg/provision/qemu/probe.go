@@ -1,5 +1,11 @@
 package qemu
 
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
 // The probe guest is a boot sector that tells isa-debug-exit that it ran. It
 // is booted by the machine's firmware, which takes the CPU through protected mode
 // on the way: hosts are known that run 16-bit code under KVM and hang on the rest.
@@ -26,6 +32,24 @@ func probeDisk() []byte {
 	})
 	disk[510], disk[511] = 0x55, 0xaa // the mark of a boot sector
 	return disk
+}
+
+// inheritedDisk is how QEMU opens the first file that it inherits.
+const inheritedDisk = "/proc/self/fd/3"
+
+// openProbeDisk puts the disk into memory: nothing is left of it however this
+// program ends.
+func openProbeDisk() (*os.File, error) {
+	fd, err := unix.MemfdCreate("keelson-probe", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	disk := os.NewFile(uintptr(fd), "probe.img")
+	if _, err := disk.Write(probeDisk()); err != nil {
+		disk.Close()
+		return nil, err
+	}
+	return disk, nil
 }
 
 func probeArgs(accel Accel, sandboxed bool, disk string) []string {
