@@ -53,7 +53,7 @@ var imageModules = slices.Concat(bootModules, []string{
 	"sha256_ssse3", "sha512_ssse3", "xts", "essiv", "gcm", "ccm", "cmac", "authenc", "echainiv",
 
 	// Watchdogs, management controllers, power.
-	"i6300esb", "iTCO_wdt", "lpc_ich", "i2c_i801", "sp5100_tco", "wdat_wdt", "softdog",
+	"i6300esb", "iTCO_wdt", "lpc_ich", "i2c_i801", "sp5100_tco", "wdat_wdt", "softdog", "button",
 	"ipmi_si", "ipmi_devintf", "acpi_cpufreq",
 })
 

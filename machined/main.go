@@ -13,6 +13,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/power"
 	"github.com/keelson-os/keelson/machined/supervise"
 )
 
@@ -66,6 +67,7 @@ func run(machine host.OS) (err error) {
 
 	n.background(ctx, "orphans", supervise.RestartTask, n.reaper.Run)
 	n.background(ctx, "signals", supervise.RestartTask, n.watchSignals)
+	n.background(ctx, "power button", supervise.RestartTask, n.watchPowerButton)
 
 	booting, stopBooting := context.WithCancel(ctx)
 	booted := n.background(booting, "boot", supervise.FailTask, n.boot)
@@ -173,6 +175,28 @@ func (n *node) watchSignals(ctx context.Context) error {
 			if err != nil {
 				n.log.Info(err.Error())
 			}
+		}
+	}
+}
+
+// watchPowerButton shuts the node down when its button is pressed. A node
+// without one, or that cannot hear it, is as good as others.
+func (n *node) watchPowerButton(ctx context.Context) error {
+	button, err := power.Listen()
+	if err != nil {
+		n.log.Debug("the power button is not heard", "error", err)
+		return nil
+	}
+	defer button.Close()
+	for {
+		if err := button.Wait(ctx); err != nil {
+			if ctx.Err() == nil {
+				n.log.Warn("the power button is not heard any more", "error", err)
+			}
+			return nil
+		}
+		if err := n.RequestStop(false, "the power button"); err != nil {
+			n.log.Info(err.Error())
 		}
 	}
 }

@@ -31,7 +31,7 @@ var kubernetesSysctls = []Sysctl{
 // hardeningSysctls is the Kernel Self Protection Project's list
 // (https://kspp.github.io/Recommended_Settings#sysctls) with the usual network
 // hardening. Left out, because Kubernetes or this OS needs them otherwise:
-//   - kernel.modules_disabled: storage drivers in privileged pods load modules of their own.
+//   - kernel.modules_disabled: network and storage plugins load modules from privileged pods.
 //   - kernel.yama.ptrace_scope=3: no debugging in pods at all; 2 asks CAP_SYS_PTRACE.
 //   - user.max_user_namespaces=0: pods with hostUsers: false need them.
 //   - kernel.warn_limit=1: one harmless warning would reboot a node.
