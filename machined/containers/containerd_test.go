@@ -237,6 +237,13 @@ func testPause(t *testing.T, s *Service) {
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("removing the pause image: %v, want FailedPrecondition", err)
 	}
+	if _, err := send(t, s, archive(t, PauseImage), io.EOF); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("importing another image under its name: %v, want FailedPrecondition", err)
+	}
+	response, err := s.ImageServer().List(t.Context(), &image.ListRequest{})
+	if err != nil || len(response.GetImages()) != 1 || !response.GetImages()[0].GetPinned() {
+		t.Errorf("after that the images are %v (%v), want the pause image, pinned", response.GetImages(), err)
+	}
 }
 
 func testBadArchives(t *testing.T, s *Service) {

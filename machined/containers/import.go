@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"time"
 
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
@@ -46,7 +47,32 @@ func (server *ImageServer) Import(stream image.ImageService_ImportServer) error 
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(images, func(each *image.Image) bool { return each.GetName() == PauseImage }) {
+		return server.service.undo(stream.Context(), images)
+	}
 	return stream.SendAndClose(&image.ImportResponse{Images: images})
+}
+
+// undo removes images of an archive that took the name of the OS's own, and
+// brings that one back. What an archive names is known only when it was read.
+// The error is the API's, also when all went well.
+func (s *Service) undo(ctx context.Context, images []*image.Image) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	client := imagesapi.NewImagesClient(s.conn)
+	for _, each := range images {
+		_, err := client.Delete(ctx, &imagesapi.DeleteImageRequest{Name: each.GetName(), Sync: true})
+		if err != nil && status.Code(err) != codes.NotFound {
+			return unavailable(fmt.Errorf("remove %s again: %w", each.GetName(), err))
+		}
+	}
+	s.mu.Lock()
+	s.hasPause = false
+	s.mu.Unlock()
+	if err := s.EnsurePause(ctx); err != nil {
+		return unavailable(err)
+	}
+	return status.Errorf(codes.FailedPrecondition, "%s is the name of the OS's own image: nothing of the archive was kept; give its image another name", PauseImage)
 }
 
 // importArchive has containerd read, verify and unpack an archive, and only
