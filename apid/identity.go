@@ -20,6 +20,8 @@ import (
 type caller struct {
 	user  string
 	roles []string
+	// until is when the certificate expires; zero for a pairing code.
+	until time.Time
 }
 
 type callerKey struct{}
@@ -59,7 +61,7 @@ func identify(cert *x509.Certificate, now time.Time) (caller, error) {
 	if err := identity.CheckUser(user); err != nil {
 		return caller{}, fmt.Errorf("the client certificate's common name cannot be used: %w", err)
 	}
-	return caller{user: user, roles: cert.Subject.Organization}, nil
+	return caller{user: user, roles: cert.Subject.Organization, until: cert.NotAfter}, nil
 }
 
 // impersonate tells the workload service as whom to ask Kubernetes. The API

@@ -27,8 +27,8 @@ var (
 //   - Reading is for readers. That includes logs: a service that wrote secrets
 //     to its log would be at fault, not the reader.
 //   - Kubeconfig is for readers too: the certificate in it carries the caller's
-//     own name and roles, so it opens nothing that the caller could not reach
-//     through the workload service.
+//     own name and roles and expires with the caller's own, so it opens nothing
+//     that the caller could not reach through the workload service.
 //   - What operators do in a working day, and can be undone, is for operators:
 //     services, reboots, images, workloads. Exec is among it because whoever may
 //     apply a Deployment may run any program anyway.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -114,7 +115,7 @@ func passResponses(back grpc.ClientStream, front grpc.ServerStream) error {
 // passOn is the metadata for the backend: the client's, without what only apid
 // may say, and who the client is.
 func passOn(asked metadata.MD, who caller) metadata.MD {
-	md := make(metadata.MD, len(asked)+2)
+	md := make(metadata.MD, len(asked)+3)
 	for key, values := range asked {
 		if !strings.HasPrefix(key, identity.MetadataPrefix) && !strings.HasPrefix(key, ":") {
 			md[key] = values
@@ -122,5 +123,8 @@ func passOn(asked metadata.MD, who caller) metadata.MD {
 	}
 	md.Set(identity.MetadataUser, who.user)
 	md.Set(identity.MetadataRole, who.roles...)
+	if !who.until.IsZero() {
+		md.Set(identity.MetadataUntil, who.until.UTC().Format(time.RFC3339))
+	}
 	return md
 }

@@ -23,18 +23,21 @@ func TestMachinedLearnsWhoCallsFromApidOnly(t *testing.T) {
 	n := startNode(t, nil)
 	n.machined.version = func(ctx context.Context) (*machinepb.VersionResponse, error) {
 		return &machinepb.VersionResponse{
-			Version: incoming(ctx, identity.MetadataUser), Kernel: incoming(ctx, identity.MetadataRole),
+			Version: incoming(ctx, identity.MetadataUser) + " until " + incoming(ctx, identity.MetadataUntil), Kernel: incoming(ctx, identity.MetadataRole),
 			Go: incoming(ctx, "keelson-anything"), Hostname: incoming(ctx, "request-id"),
 		}, nil
 	}
 	ctx := metadata.AppendToOutgoingContext(testContext(t), identity.MetadataUser, "root", identity.MetadataRole, identity.Admin,
-		"keelson-anything", "x", "request-id", "7")
-	conn := n.dial(t, n.ca, n.client("rita", identity.Reader, "os:unheard-of"))
+		identity.MetadataUntil, "2999-01-01T00:00:00Z", "keelson-anything", "x", "request-id", "7")
+	rita := n.client("rita", identity.Reader, "os:unheard-of")
+	rita.Now = time.Now() // both certificates made of it expire at one time
+	until := certificateOf(t, n.ca, rita).NotAfter.UTC().Format(time.RFC3339)
+	conn := n.dial(t, n.ca, rita)
 	got, err := machinepb.NewMachineServiceClient(conn).Version(ctx, &machinepb.VersionRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Version != "rita" || got.Kernel != "os:reader,os:unheard-of" {
+	if got.Version != "rita until "+until || got.Kernel != "os:reader,os:unheard-of" {
 		t.Errorf("machined was told user %q and roles %q", got.Version, got.Kernel)
 	}
 	if got.Go != "" || got.Hostname != "7" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/containers"
@@ -110,8 +111,8 @@ type clusterView struct {
 func (c *clusterView) Bootstrap(ctx context.Context) error { return c.etcd.Bootstrap(ctx) }
 
 // Kubeconfig implements api.Cluster.
-func (c *clusterView) Kubeconfig(ctx context.Context, user string, roles []string) ([]byte, error) {
-	return c.kubernetes.Kubeconfig(ctx, user, roles)
+func (c *clusterView) Kubeconfig(ctx context.Context, user string, roles []string, until time.Time) ([]byte, error) {
+	return c.kubernetes.Kubeconfig(ctx, user, roles, until)
 }
 
 // Health implements api.Cluster.

@@ -286,8 +286,8 @@ func (c fakeCluster) Bootstrap(context.Context) error { return c.err }
 func (c fakeCluster) Health(context.Context) []Check {
 	return []Check{{Name: "etcd", OK: true}, {Name: "node Ready", Message: "not registered"}}
 }
-func (c fakeCluster) Kubeconfig(_ context.Context, user string, roles []string) ([]byte, error) {
-	return []byte(user + " " + strings.Join(roles, " ")), c.err
+func (c fakeCluster) Kubeconfig(_ context.Context, user string, roles []string, until time.Time) ([]byte, error) {
+	return []byte(user + " " + strings.Join(roles, " ") + " " + until.Format(time.DateOnly)), c.err
 }
 
 func TestClusterAndImagesComeLate(t *testing.T) {
@@ -304,8 +304,9 @@ func TestClusterAndImagesComeLate(t *testing.T) {
 	if err != nil || health.GetHealthy() || len(health.GetChecks()) != 2 {
 		t.Errorf("health %v, %v", health, err)
 	}
-	kubeconfig, err := client.Kubeconfig(as(deadline(t), "eve", "os:reader"), &cluster.KubeconfigRequest{})
-	if err != nil || string(kubeconfig.GetKubeconfig()) != "eve os:reader" {
+	eve := metadata.AppendToOutgoingContext(as(deadline(t), "eve", "os:reader"), identity.MetadataUntil, "2030-02-01T00:00:00Z")
+	kubeconfig, err := client.Kubeconfig(eve, &cluster.KubeconfigRequest{})
+	if err != nil || string(kubeconfig.GetKubeconfig()) != "eve os:reader 2030-02-01" {
 		t.Errorf("kubeconfig %q, %v", kubeconfig.GetKubeconfig(), err)
 	}
 	s.server.SetCluster(fakeCluster{err: errors.New("bootstrapped before")})

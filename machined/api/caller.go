@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -14,6 +15,8 @@ import (
 type caller struct {
 	User  string
 	Roles []string
+	// Until is when its certificate expires; zero when it has none.
+	Until time.Time
 }
 
 func (c caller) String() string {
@@ -30,6 +33,10 @@ func callerOf(ctx context.Context) caller {
 	var c caller
 	if users := md.Get(identity.MetadataUser); len(users) == 1 {
 		c.User, c.Roles = users[0], md.Get(identity.MetadataRole)
+	}
+	if until := md.Get(identity.MetadataUntil); len(until) == 1 {
+		// What cannot be read stays zero, which gives nothing.
+		c.Until, _ = time.Parse(time.RFC3339, until[0])
 	}
 	return c
 }

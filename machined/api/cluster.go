@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,8 +24,8 @@ type Cluster interface {
 	Bootstrap(ctx context.Context) error
 	Health(ctx context.Context) []Check
 	// Kubeconfig makes a client certificate for the user with what the roles
-	// stand for.
-	Kubeconfig(ctx context.Context, user string, roles []string) ([]byte, error)
+	// stand for, valid until the user's own expires or sooner.
+	Kubeconfig(ctx context.Context, user string, roles []string, until time.Time) ([]byte, error)
 }
 
 type clusterService struct {
@@ -62,7 +63,7 @@ func (s *clusterService) Kubeconfig(ctx context.Context, _ *cluster.KubeconfigRe
 		return nil, err
 	}
 	caller := callerOf(ctx)
-	kubeconfig, err := target.Kubeconfig(ctx, caller.User, caller.Roles)
+	kubeconfig, err := target.Kubeconfig(ctx, caller.User, caller.Roles, caller.Until)
 	if err != nil {
 		return nil, precondition(err)
 	}

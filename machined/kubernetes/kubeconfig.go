@@ -16,7 +16,8 @@ import (
 )
 
 // personTTL is the life of a person's kubeconfig: it leaves the node and cannot
-// be taken back. `osctl kubeconfig` makes a new one in a second.
+// be taken back. It ends sooner with the certificate of who asked for it.
+// `osctl kubeconfig` makes a new one in a second.
 const personTTL = 30 * 24 * time.Hour
 
 // ErrNoGroup refuses a kubeconfig to a caller whose roles mean nothing to
@@ -98,8 +99,9 @@ func (k *Kubernetes) serviceKubeconfig(user string, groups ...string) ([]byte, e
 }
 
 // Kubeconfig renders a kubeconfig for a person: a new client certificate for
-// user, in the group of the strongest of roles. ErrNoGroup when there is none.
-func (k *Kubernetes) Kubeconfig(_ context.Context, user string, roles []string) ([]byte, error) {
+// user, in the group of the strongest of roles, that expires with the one by
+// which the person asks. ErrNoGroup when no role stands for a group.
+func (k *Kubernetes) Kubeconfig(_ context.Context, user string, roles []string, until time.Time) ([]byte, error) {
 	if err := identity.CheckUser(user); err != nil {
 		return nil, fmt.Errorf("no kubeconfig under the caller's name: %w", err)
 	}
@@ -107,7 +109,10 @@ func (k *Kubernetes) Kubeconfig(_ context.Context, user string, roles []string) 
 	if len(groups) == 0 {
 		return nil, ErrNoGroup
 	}
-	pair, err := k.ca.Issue(pki.Request{CommonName: user, Organizations: groups[:1], Client: true, TTL: personTTL})
+	now := time.Now()
+	pair, err := k.ca.Issue(pki.Request{
+		CommonName: user, Organizations: groups[:1], Client: true, Now: now, TTL: min(personTTL, until.Sub(now)),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func TestKubeconfigHoldsTheStrongestRole(t *testing.T) {
 		{[]string{"os:operator", "os:reader"}, "keelson:operator"},
 		{[]string{"os:etcd:backup", "os:reader"}, "keelson:reader"},
 	} {
-		text, err := k.Kubeconfig(t.Context(), "ada", c.roles)
+		text, err := k.Kubeconfig(t.Context(), "ada", c.roles, time.Now().Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,12 +66,18 @@ func TestKubeconfigHoldsTheStrongestRole(t *testing.T) {
 		if cert.Subject.CommonName != "ada" || !slices.Equal(cert.Subject.Organization, []string{c.want}) {
 			t.Errorf("%q: certificate of %s", c.roles, cert.Subject)
 		}
+		if left := time.Until(cert.NotAfter); left > time.Hour || left < time.Hour-time.Minute {
+			t.Errorf("%q: valid for %s, longer or shorter than the caller's own certificate", c.roles, left)
+		}
 	}
-	if _, err := k.Kubeconfig(t.Context(), identity.APID, []string{identity.Admin}); err == nil {
+	if _, err := k.Kubeconfig(t.Context(), identity.APID, []string{identity.Admin}, time.Now().Add(time.Hour)); err == nil {
 		t.Error("a kubeconfig was made under the name of a component")
 	}
+	if _, err := k.Kubeconfig(t.Context(), "ada", []string{identity.Admin}, time.Time{}); err == nil {
+		t.Error("a kubeconfig was made for a caller without a certificate")
+	}
 	for _, roles := range [][]string{nil, {"os:etcd:backup"}, {"system:masters"}} {
-		if _, err := k.Kubeconfig(t.Context(), "ada", roles); !errors.Is(err, ErrNoGroup) {
+		if _, err := k.Kubeconfig(t.Context(), "ada", roles, time.Now().Add(time.Hour)); !errors.Is(err, ErrNoGroup) {
 			t.Errorf("%q: %v, want ErrNoGroup", roles, err)
 		}
 	}

@@ -217,7 +217,7 @@ func (n *native) with(certs ...tls.Certificate) *client {
 
 func (n *native) person(t *testing.T, role string) *client {
 	t.Helper()
-	config, err := n.k.Kubeconfig(t.Context(), "ada", []string{role})
+	config, err := n.k.Kubeconfig(t.Context(), "ada", []string{role}, time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ const (
 const (
 	MetadataPrefix = "keelson-"
 	MetadataUser   = MetadataPrefix + "user"
-	MetadataRole   = MetadataPrefix + "role" // repeated
+	MetadataRole   = MetadataPrefix + "role"  // repeated
+	MetadataUntil  = MetadataPrefix + "until" // when the caller's certificate expires, as RFC 3339
 )
 
 // APID is apid's own user in Kubernetes, which may do nothing but act as
