@@ -41,7 +41,18 @@ func (e entry) stream(service any, stream grpc.ServerStream, info *grpc.StreamSe
 		return err
 	}
 	defer e.recover(info.FullMethod, &err)
-	return handler(service, &admittedStream{stream, withCaller(stream.Context(), c)})
+	ctx := withCaller(stream.Context(), c)
+	if c.until.IsZero() {
+		return handler(service, &admittedStream{stream, ctx})
+	}
+	// What follows a log, or a shell, would go on for ever otherwise.
+	ctx, cancel := context.WithDeadline(ctx, c.until)
+	defer cancel()
+	err = handler(service, &admittedStream{stream, ctx})
+	if ctx.Err() != nil && stream.Context().Err() == nil {
+		return status.Error(codes.Unauthenticated, "the client certificate expired during the call: use a new one")
+	}
+	return err
 }
 
 // recover turns a handler's panic into an error of this one call: the calls of

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"os"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -142,5 +144,28 @@ func TestIdentify(t *testing.T) {
 	}
 	if _, err := identify(certificateOf(t, ca, n.client("ada", identity.Reader)), time.Now().Add(2*time.Hour)); err == nil {
 		t.Error("a certificate that expired since the handshake is accepted")
+	}
+}
+
+func TestStreamsEndWithTheCertificate(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		until time.Duration
+		want  codes.Code
+	}{
+		{"expired during the call", -time.Second, codes.Unauthenticated},
+		{"valid", time.Hour, codes.OK},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := entry{admit: func(context.Context, string) (caller, error) {
+				return caller{user: "ada", until: time.Now().Add(test.until)}, nil
+			}}
+			err := e.stream(nil, &admittedStream{ctx: t.Context()}, &grpc.StreamServerInfo{}, func(_ any, stream grpc.ServerStream) error {
+				return stream.Context().Err()
+			})
+			if status.Code(err) != test.want {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
 	}
 }
