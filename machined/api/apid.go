@@ -24,9 +24,6 @@ const FrontPort = 50000
 const (
 	frontProgram = "/usr/bin/apid"
 	frontSecrets = "/run/keelson/secrets/apid"
-	// frontTTL is cut to the CA's own end. The key lives in memory and is made
-	// anew at every start.
-	frontTTL = 10 * 365 * 24 * time.Hour
 	// frontMemory is far above what apid needs, and keeps the one service that
 	// faces the network from taking the node's memory.
 	frontMemory = 256 << 20
@@ -47,7 +44,7 @@ func FrontSpec(opts FrontOptions) supervise.Spec {
 	spec := frontSpec("--ca="+frontFile("ca.crt"), "--kubeconfig="+frontFile("kubeconfig"))
 	spec.Prepare = func(context.Context) error {
 		pair, err := opts.CA.Issue(pki.Request{
-			CommonName: Front, Server: true, TTL: frontTTL,
+			CommonName: Front, Server: true, TTL: pki.NodeTTL,
 			DNSNames: append([]string{"localhost"}, opts.Names...),
 			IPs:      append([]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, opts.Addresses...),
 		})
@@ -75,11 +72,11 @@ type Maintenance struct {
 func NewMaintenance() (*Maintenance, error) {
 	// An authority of its own that is forgotten at once: clients know the
 	// certificate by its fingerprint.
-	ca, err := pki.NewCA("keelson maintenance", time.Now(), frontTTL)
+	ca, err := pki.NewCA("keelson maintenance", time.Now(), pki.NodeTTL)
 	if err != nil {
 		return nil, err
 	}
-	pair, err := ca.Issue(pki.Request{CommonName: "keelson maintenance", Server: true, TTL: frontTTL})
+	pair, err := ca.Issue(pki.Request{CommonName: "keelson maintenance", Server: true, TTL: pki.NodeTTL})
 	if err != nil {
 		return nil, err
 	}

@@ -25,11 +25,6 @@ const (
 // client's certificate, though of the same CA, opens no peer connection.
 const peerName = "etcd-peer"
 
-// certTTL is cut to the CA's own end. The certificates live in memory on the
-// very node that holds the CA's key and are minted at every start: a shorter
-// life would protect nothing, and end clusters that nobody rebooted in time.
-const certTTL = 10 * 365 * 24 * time.Hour
-
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // certificates mints the server's and the peer's pair.
@@ -39,7 +34,7 @@ func certificates(o Options) (map[string][]byte, error) {
 		DNSNames:   []string{"localhost", o.Hostname},
 		IPs:        []netip.Addr{loopback, o.NodeIP},
 		Server:     true,
-		TTL:        certTTL,
+		TTL:        pki.NodeTTL,
 	}
 	server, err := o.CA.Issue(request)
 	if err != nil {
@@ -62,7 +57,7 @@ func certificates(o Options) (map[string][]byte, error) {
 // newClient makes the client that asks etcd for its health. Its key never
 // leaves this process.
 func newClient(ca *pki.CA) (*http.Client, error) {
-	pair, err := ca.Issue(pki.Request{CommonName: "machined", Client: true, TTL: certTTL})
+	pair, err := ca.Issue(pki.Request{CommonName: "machined", Client: true, TTL: pki.NodeTTL})
 	if err != nil {
 		return nil, err
 	}

@@ -8,11 +8,6 @@ import (
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
-// certTTL is the life of certificates that are minted at every start, into
-// memory, beside the CA's key; it is cut to the CA's own end. A shorter life
-// would protect nothing, and end nodes that nobody rebooted in time.
-const certTTL = 10 * 365 * 24 * time.Hour
-
 // rotatedTTL is the life of kubelet's client certificate, the first and each
 // that the controller-manager signs after it: that one leaves this scheme,
 // because a worker gets it from another node.
@@ -30,7 +25,7 @@ const (
 
 // clientPair mints a client's certificate.
 func clientPair(ca *pki.CA, user string, groups ...string) (pki.KeyPair, error) {
-	return ca.Issue(pki.Request{CommonName: user, Organizations: groups, Client: true, TTL: certTTL})
+	return ca.Issue(pki.Request{CommonName: user, Organizations: groups, Client: true, TTL: pki.NodeTTL})
 }
 
 // serverPair mints a server's certificate for names and addresses; that of a
@@ -41,7 +36,7 @@ func (k *Kubernetes) serverPair(name string, names []string, addresses ...netip.
 		DNSNames:   append([]string{"localhost"}, names...),
 		IPs:        append([]netip.Addr{loopback}, addresses...),
 		Server:     true,
-		TTL:        certTTL,
+		TTL:        pki.NodeTTL,
 	})
 }
 

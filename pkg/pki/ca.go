@@ -18,6 +18,11 @@ import (
 // that have not asked a time server yet may be some hours behind.
 const backdate = 24 * time.Hour
 
+// NodeTTL is the life of certificates that a node mints at every start, into
+// memory, beside the key of their CA; it is cut to the CA's own end. A shorter
+// life would protect nothing, and end nodes that nobody rebooted in time.
+const NodeTTL = 10 * 365 * 24 * time.Hour
+
 // CA is a certificate authority that can issue certificates.
 type CA struct {
 	pair KeyPair
