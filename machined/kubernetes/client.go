@@ -70,7 +70,8 @@ func (c *client) connections(now time.Time) (*http.Client, error) {
 		// Requests under way end on the old ones, which are closed after them.
 		c.http.CloseIdleConnections()
 	}
-	c.http, c.minted = newHTTP(c.ca, cert), now
+	// Certificates go by the wall clock, which may be set meanwhile.
+	c.http, c.minted = newHTTP(c.ca, cert), now.Round(0)
 	return c.http, nil
 }
 
