@@ -19,6 +19,7 @@ import (
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/pki"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -197,6 +198,13 @@ func TestBootstrapThenRestartsKeepTheData(t *testing.T) {
 	if err := n.service.Check(ctx); err != nil {
 		t.Errorf("check: %v", err)
 	}
+	full := &etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_NOSPACE}
+	if _, err := etcdserverpb.NewMaintenanceClient(n.client().ActiveConnection()).Alarm(ctx, full); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.service.Check(ctx); err == nil || !strings.Contains(err.Error(), "NOSPACE") {
+		t.Errorf("check of a full database: %v, want its alarm", err)
+	}
 
 	if err := n.process.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -258,6 +266,15 @@ func TestConnectionsNeedTheRightCertificate(t *testing.T) {
 	}
 	if err := get(n.options.ClientPort, "/version", n.tls(n.clientCert())); err != nil {
 		t.Fatalf("a client with its certificate: %v", err)
+	}
+	// What members themselves are let in with, or the refusals below say nothing.
+	secret := func(name string) string { return filepath.Join(n.options.SecretsDir, name) }
+	member, err := tls.LoadX509KeyPair(secret("peer.crt"), secret("peer.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := get(n.options.PeerPort, "/members", n.tls(member)); err != nil {
+		t.Fatalf("a member with its certificate: %v", err)
 	}
 	other := newNode(t)
 	old := n.tls(n.clientCert())
