@@ -96,7 +96,11 @@ func (app *app) execute(ctx context.Context, args []string) int {
 		fmt.Fprintln(app.stderr, "interrupted")
 		return exitInterrupted
 	case !app.started || errors.As(err, &usage):
-		fmt.Fprintf(app.stderr, "%s %v\nSee \"%s --help\".\n", app.paint(red, "error:"), err, command.CommandPath())
+		fmt.Fprintf(app.stderr, "%s %v\n", app.paint(red, "error:"), err)
+		if command.Runnable() && !command.HasSubCommands() {
+			fmt.Fprintln(app.stderr, "usage:", command.UseLine())
+		}
+		fmt.Fprintf(app.stderr, "See \"%s --help\".\n", command.CommandPath())
 		return exitUsage
 	}
 	fmt.Fprintln(app.stderr, app.paint(red, "error:"), app.explain(err))

@@ -15,6 +15,7 @@ func (app *app) applyCommand() *cobra.Command {
 Kubernetes refuses does not stop the others; the command fails in the end.`,
 	}
 	request := &workload.ApplyRequest{}
+	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	flags := command.Flags()
 	files := flags.StringArrayP("filename", "f", nil, "file, directory, or - for standard input; may be repeated")
 	recursive := flags.BoolP("recursive", "R", false, "take the directories' subdirectories too")
@@ -38,13 +39,12 @@ Kubernetes refuses does not stop the others; the command fails in the end.`,
 		if err != nil {
 			return err
 		}
-		results := &results{app: app}
+		results := &results{app: app, format: output.value}
 		if request.DryRun {
 			results.suffix = " (dry run)"
 		}
 		err = each(stream, func(answer *workload.ApplyResponse) error {
-			results.add(answer.GetResult())
-			return nil
+			return results.add(answer.GetResult())
 		})
 		if err != nil {
 			return err

@@ -35,6 +35,12 @@ func TestApplyTellsTheResultOfEachObject(t *testing.T) {
 	harness.fails(t, exitError, []string{
 		"web.yaml:7: pod/Bad_Name: metadata.name: Invalid value\n", "web.yaml:12: no kind\n", "2 of 4 objects were refused",
 	}, "apply", "-f", file)
+	harness.fails(t, exitError, []string{"web.yaml:12: no kind\n"}, "apply", "-f", file, "-o", "yaml")
+	compareGolden(t, "apply.yaml", harness.out.String())
+	harness.fails(t, exitError, []string{"web.yaml:12: no kind\n"}, "apply", "-f", file, "-o", "name")
+	if got := harness.out.String(); got != "pod/web\nservice/web\n" {
+		t.Errorf("names: %q", got)
+	}
 	node.results = nil
 	harness.fails(t, exitError, []string{"no object"}, "apply", "-f", file)
 }

@@ -22,6 +22,7 @@ func (app *app) clusterCommand() *cobra.Command {
 type machines interface {
 	Layout() (provision.Layout, error)
 	Status(context.Context) (provision.Status, error)
+	Destroy(context.Context) error
 }
 
 // createMachines is provision.Create.

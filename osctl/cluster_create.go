@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -73,6 +75,12 @@ func (app *app) clusterCreate(ctx context.Context, name string, options *createO
 			Name: name + "-1", ControlPlane: true, CPUs: options.cpus, MemoryMiB: options.memory, DiskMiB: options.disk,
 		}},
 	}
+	if _, err := provision.Plan(plan); err != nil {
+		return usageError{err}
+	}
+	if err := clusterIsFree(name); err != nil {
+		return err
+	}
 	steps := app.newSteps()
 	defer steps.end()
 	plan.Progress = func(event provision.Event) { steps.begin(describeEvent(event)) }
@@ -92,26 +100,34 @@ func (app *app) clusterCreate(ctx context.Context, name string, options *createO
 	if err != nil {
 		return err
 	}
-	layout, err := cluster.Layout()
+	access, layout, err := app.giveAccess(cluster, name, secrets)
 	if err != nil {
-		return err
-	}
-	access, err := clusterContext(layout, secrets, app)
-	if err != nil {
-		return err
-	}
-	if err := app.saveContext(name, access); err != nil {
-		return err
+		// Nobody could ever ask anything of these machines.
+		return errors.Join(err, cluster.Destroy(context.WithoutCancel(ctx)))
 	}
 	if options.noWait {
 		steps.done("cluster " + name + " is started")
 		return nil
 	}
 	if err := app.bringUp(ctx, cluster, access, steps, options.wait); err != nil {
+		steps.end()
 		return app.leftRunning(name, layout, err)
 	}
 	steps.done("cluster " + name + " is up")
 	return app.printNext()
+}
+
+// giveAccess adds a context for a new cluster to the client config.
+func (app *app) giveAccess(cluster machines, name string, secrets *machineconfig.Secrets) (*client.Context, provision.Layout, error) {
+	layout, err := cluster.Layout()
+	if err != nil {
+		return nil, layout, err
+	}
+	access, err := clusterContext(layout, secrets, app)
+	if err != nil {
+		return nil, layout, err
+	}
+	return access, layout, app.saveContext(name, access)
 }
 
 // createRaw starts a machine with a config that may be anything, for tests of
@@ -171,6 +187,19 @@ func clusterContext(layout provision.Layout, secrets *machineconfig.Secrets, app
 	}
 	access.Kubernetes = "https://" + kubernetes.String()
 	return access, nil
+}
+
+// clusterIsFree refuses the name of a cluster that there is, before its context
+// is found to be in the way: who removes that one locks himself out.
+func clusterIsFree(name string) error {
+	names, err := provision.List()
+	if err != nil {
+		return err
+	}
+	if slices.Contains(names, name) {
+		return fmt.Errorf("there is a cluster %s already: use it (osctl cluster status %s), start it (osctl cluster start %s), or destroy it first (osctl cluster destroy %s)", name, name, name, name)
+	}
+	return nil
 }
 
 // contextIsFree refuses a name under which another cluster is known already.

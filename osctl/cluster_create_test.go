@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/machineconfig"
+	"github.com/keelson-os/keelson/pkg/provision"
 )
 
 func TestClusterCreateBringsANodeUp(t *testing.T) {
@@ -84,10 +86,37 @@ func TestClusterCreateRefusesBeforeItMakesAnything(t *testing.T) {
 	if fake.options.Name != "" {
 		t.Errorf("made %+v", fake.options)
 	}
+	state := filepath.Join(os.Getenv("XDG_STATE_HOME"), "keelson", "clusters", "dev")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	harness.fails(t, exitError, []string{"there is a cluster dev already", "osctl cluster destroy dev"}, "cluster", "create", "dev")
+	if strings.Contains(harness.err.String(), "config remove") {
+		t.Errorf("tells to throw the access to the cluster away: %s", harness.err)
+	}
 	fake.err = errors.New("no QEMU: install qemu-system-x86")
 	harness.fails(t, exitError, []string{"install qemu-system-x86"}, "cluster", "create", "new")
 	if config, err := harness.loadConfig(); err != nil || len(config.Contexts) != 1 {
 		t.Errorf("left a context behind: %v, %v", config.Names(), err)
+	}
+}
+
+func TestClusterCreateLeavesNoMachineThatNobodyCanReach(t *testing.T) {
+	harness, fake, _ := newCreateHarness(t, nil)
+	path, err := harness.configPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The client config breaks while the machines are made.
+	harness.createMachines = func(ctx context.Context, options provision.Options) (machines, error) {
+		if err := os.WriteFile(path, []byte("broken: ["), 0o600); err != nil {
+			return nil, err
+		}
+		return fake.create(ctx, options)
+	}
+	harness.fails(t, exitError, []string{"read the client config"}, "cluster", "create", "new")
+	if !fake.destroyed {
+		t.Error("the machines are left")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,15 +50,26 @@ func (app *app) removeLocalContext(name string) error {
 	if !ok {
 		return nil
 	}
-	for _, endpoint := range context.Endpoints {
-		address, err := netip.ParseAddrPort(endpoint)
-		if err != nil || !address.Addr().IsLoopback() {
-			return nil
-		}
+	if !madeHere(context) {
+		return nil
 	}
 	path, err := app.configPath()
 	if err != nil {
 		return err
 	}
 	return client.UpdateConfig(path, func(config *client.Config) error { config.Remove(name); return nil })
+}
+
+// madeHere tells a context that cluster create made: all its addresses, also
+// that of Kubernetes, which no other context has, lead to this machine. The
+// node's API alone may do so in a context of someone who uses a tunnel.
+func madeHere(context *client.Context) bool {
+	kubernetes, found := strings.CutPrefix(context.Kubernetes, "https://")
+	for _, endpoint := range append([]string{kubernetes}, context.Endpoints...) {
+		address, err := netip.ParseAddrPort(endpoint)
+		if err != nil || !address.Addr().IsLoopback() {
+			return false
+		}
+	}
+	return found
 }

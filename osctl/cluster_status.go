@@ -11,6 +11,9 @@ import (
 func (app *app) clusterStatusCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "status [NAME]", Short: "Show a cluster's machines (default: the current context's)",
+		Long: `Show a cluster's machines (default: the current context's). CONSOLE is the file
+with the newest output of a machine's console; at 8 MiB its content moves to the
+file of the same name with ".old" behind it.`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: app.completeClusters,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)

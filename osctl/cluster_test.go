@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keelson-os/keelson/pkg/client"
 	"github.com/keelson-os/keelson/pkg/provision"
 )
 
@@ -19,6 +20,27 @@ func TestCommandsOnClustersThatAreNotThere(t *testing.T) {
 	}
 	if config, err := harness.loadConfig(); err != nil || len(config.Contexts) != 0 || config.Current != "" {
 		t.Errorf("contexts %v, %v", config.Names(), err)
+	}
+}
+
+func TestDestroySparesTheContextOfAnotherCluster(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	for name, change := range map[string]func(*client.Context){
+		"elsewhere":        func(context *client.Context) { context.Endpoints[0] = "10.0.0.5:50000" },
+		"through a tunnel": func(context *client.Context) { context.Kubernetes = "" },
+	} {
+		harness := newHarness(t, nil)
+		path, err := harness.configPath()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.UpdateConfig(path, func(config *client.Config) error { change(config.Contexts["dev"]); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		harness.fails(t, exitOK, nil, "cluster", "destroy", "dev")
+		if config, err := harness.loadConfig(); err != nil || len(config.Contexts) != 1 {
+			t.Errorf("%s: contexts %v, %v", name, config.Names(), err)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ func (app *app) deleteCommand() *cobra.Command {
 	}
 	var selection selectionFlags
 	selection.add(command)
+	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	flags := command.Flags()
 	files := flags.StringArrayP("filename", "f", nil, "file, directory, or - for standard input; may be repeated")
 	recursive := flags.BoolP("recursive", "R", false, "take the directories' subdirectories too")
@@ -47,6 +48,9 @@ func (app *app) deleteCommand() *cobra.Command {
 				if len(one.GetNames()) == 0 && !all && selection.labels == "" && selection.fields == "" {
 					return usagef("name the %s to delete, or give -l, --field-selector or --all", one.GetResource())
 				}
+				if all && (len(one.GetNames()) > 0 || selection.labels != "" || selection.fields != "") {
+					return usagef("--all excludes names and selectors")
+				}
 				requests = append(requests, &workload.DeleteRequest{Selection: one, All: all})
 			}
 		}
@@ -54,7 +58,7 @@ func (app *app) deleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		results := &results{app: app}
+		results := &results{app: app, format: output.value}
 		for _, request := range requests {
 			request.Wait, request.IgnoreNotFound, request.GracePeriodSeconds = wait, ignoreNotFound, grace
 			stream, err := node.Workload.Delete(command.Context(), request)
@@ -62,8 +66,7 @@ func (app *app) deleteCommand() *cobra.Command {
 				return err
 			}
 			err = each(stream, func(answer *workload.DeleteResponse) error {
-				results.add(answer.GetResult())
-				return nil
+				return results.add(answer.GetResult())
 			})
 			if err != nil {
 				return err

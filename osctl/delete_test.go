@@ -43,6 +43,12 @@ func TestDelete(t *testing.T) {
 			}
 		}
 	}
+	node.deleted = nil
+	harness.fails(t, exitUsage, []string{"--all excludes"}, "delete", "pods", "web", "--all")
+	harness.fails(t, exitUsage, []string{"--all excludes"}, "delete", "pods", "-l", "app=web", "--all")
+	if len(node.deleted) != 0 {
+		t.Errorf("deleted %v", node.deleted)
+	}
 	harness.fails(t, exitUsage, []string{"-f names the objects"}, "delete", "pods", "--all", "-f", file)
 	node.results = []*workload.ObjectResult{{Object: "pod/web", Error: "pods \"web\" not found"}}
 	harness.fails(t, exitError, []string{"pod/web: pods \"web\" not found", "the object was refused"}, "delete", "pod", "web")

@@ -12,6 +12,7 @@ func (app *app) dmesgCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "dmesg", Short: "Show the kernel's messages", Args: cobra.NoArgs,
 	}
+	output := addOutput(command, asTable, asJSON, asYAML)
 	follow := command.Flags().BoolP("follow", "f", false, "keep showing new messages")
 	tail := command.Flags().Uint32("tail", 0, "show only so many of the newest messages (0: all)")
 	command.RunE = func(command *cobra.Command, _ []string) error {
@@ -24,6 +25,9 @@ func (app *app) dmesgCommand() *cobra.Command {
 			return err
 		}
 		return each(stream, func(line *log.KernelResponse) error {
+			if output.value != asTable {
+				return app.printStreamed(output.value, line)
+			}
 			stamp := fmt.Sprintf("[%12.6f]", line.GetSinceBoot().AsDuration().Seconds())
 			_, err := fmt.Fprintln(app.stdout, app.paint(faint, stamp), app.paint(priorityColour(line.GetPriority()), line.GetMessage()))
 			return err

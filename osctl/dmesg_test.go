@@ -28,4 +28,6 @@ func (fakeLog) Kernel(_ *log.KernelRequest, stream log.LogService_KernelServer) 
 func TestDmesg(t *testing.T) {
 	harness := newHarness(t, func(server *grpc.Server) { log.RegisterLogServiceServer(server, fakeLog{}) })
 	harness.golden(t, "dmesg.txt", "dmesg")
+	harness.golden(t, "dmesg.json", "dmesg", "-o", "json")
+	harness.golden(t, "dmesg.yaml", "dmesg", "-o", "yaml")
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/keelson-os/keelson/pkg/api/machine"
 )
@@ -14,7 +13,7 @@ func (app *app) eventsCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "events", Short: "Show what happened on the node since it started", Args: cobra.NoArgs,
 	}
-	output := addOutput(command, asTable, asJSON)
+	output := addOutput(command, asTable, asJSON, asYAML)
 	follow := command.Flags().BoolP("follow", "f", false, "keep showing new events")
 	tail := command.Flags().Uint32("tail", 0, "show only so many of the newest events (0: all)")
 	command.RunE = func(command *cobra.Command, _ []string) error {
@@ -27,10 +26,10 @@ func (app *app) eventsCommand() *cobra.Command {
 			return err
 		}
 		return each(stream, func(event *machine.Event) error {
-			if output.value == asJSON {
-				return app.printEventJSON(event)
+			if output.value == asTable {
+				return app.printEvent(event)
 			}
-			return app.printEvent(event)
+			return app.printStreamed(output.value, event)
 		})
 	}
 	return command
@@ -43,16 +42,6 @@ func (app *app) printEvent(event *machine.Event) error {
 		app.paint(actionColour(event.GetAction()), fmt.Sprintf("%-10s", event.GetAction())), event.GetMessage())
 	_, err := fmt.Fprintln(app.stdout, app.paint(faint, stamp), strings.TrimRight(line, " "))
 	return err
-}
-
-// printEventJSON prints one object on a line, so that a reader of a stream
-// need not wait for its end.
-func (app *app) printEventJSON(event *machine.Event) error {
-	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(event)
-	if err != nil {
-		return fmt.Errorf("encode an event: %w", err)
-	}
-	return app.printLine(text)
 }
 
 func actionColour(action string) colour {

@@ -17,4 +17,5 @@ func TestEvents(t *testing.T) {
 	}
 	harness.golden(t, "events.txt", "events")
 	harness.golden(t, "events.json", "events", "-o", "json")
+	harness.golden(t, "events.yaml", "events", "-o", "yaml")
 }

@@ -55,7 +55,7 @@ func (app *app) sentence(state *status.Status) string {
 // connectionReason tells whether an Unavailable came from the connection
 // rather than from the node's own words, and why it failed.
 func connectionReason(message string) (string, bool) {
-	for _, lost := range []string{"error reading from server", "transport is closing", "closing transport", "connection reset", "the connection is draining"} {
+	for _, lost := range []string{"error reading from server", "transport is closing", "closing transport", "connection reset", "the connection is draining", "keepalive ping failed"} {
 		if strings.Contains(message, lost) {
 			return "the connection broke", true
 		}
@@ -80,6 +80,8 @@ func (app *app) unreachable(reason string) string {
 		return app.endpointName() + ": " + reason
 	case strings.Contains(reason, "unknown authority"), strings.Contains(reason, "ECDSA verification failure"):
 		advice = "the node belongs to another cluster than the context, or is in maintenance mode: choose the context (osctl config use), or read the node's console"
+	case strings.Contains(reason, "no such host"):
+		advice = "name a node of the context (osctl config info lists them), or HOST[:PORT]"
 	case strings.Contains(reason, "tls: expired certificate"), strings.Contains(reason, "has expired"):
 		advice = "a certificate has expired, or a clock is wrong: see osctl config info"
 	case strings.Contains(reason, "remote error: tls"):

@@ -12,8 +12,8 @@ import (
 const testKubeconfig = `apiVersion: v1
 kind: Config
 clusters: [{name: dev, cluster: {server: "https://10.77.0.11:6443", certificate-authority-data: Y2E=}}]
-users: [{name: admin@dev, user: {client-certificate-data: Y2VydA==, client-key-data: a2V5}}]
-contexts: [{name: admin@dev, context: {cluster: dev, user: admin@dev}}]
+users: [{name: admin, user: {client-certificate-data: Y2VydA==, client-key-data: a2V5}}]
+contexts: [{name: admin@dev, context: {cluster: dev, user: admin}}]
 current-context: admin@dev
 `
 

@@ -19,6 +19,13 @@ type fakeMachines struct {
 	configs map[string][]byte
 	pid     int
 	err     error
+
+	destroyed bool
+}
+
+func (fake *fakeMachines) Destroy(context.Context) error {
+	fake.destroyed = true
+	return nil
 }
 
 func (fake *fakeMachines) Layout() (provision.Layout, error) {
@@ -61,6 +68,7 @@ func (fake *fakeMachines) create(_ context.Context, options provision.Options) (
 }
 
 func newCreateHarness(t *testing.T, version error) (*harness, *fakeMachines, *fakeCluster) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir()) // no clusters
 	fake, node := &fakeMachines{pid: 7}, &fakeCluster{unhealthy: 2}
 	harness := newHarness(t, func(server *grpc.Server) {
 		cluster.RegisterClusterServiceServer(server, node)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,9 +66,22 @@ func encodeChecked(config *machineconfig.Config) ([]byte, error) {
 		return nil, err
 	}
 	if _, err := machineconfig.Decode("config", bytes.NewReader(text)); err != nil {
-		return nil, err
+		return nil, withoutPlaces(err)
 	}
 	return text, nil
+}
+
+// withoutPlaces drops the lines of a decoder's errors: they are in a text that
+// nobody sees. The fields say which flag is wrong.
+func withoutPlaces(err error) error {
+	var texts []string
+	for _, one := range machineconfig.Errors(err) {
+		texts = append(texts, one.Field+": "+one.Message)
+	}
+	if len(texts) == 0 {
+		return err
+	}
+	return errors.New(strings.Join(texts, "\n"))
 }
 
 // adminContext makes a context with a new administrator's certificate.

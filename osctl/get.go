@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/client"
@@ -49,6 +50,9 @@ func (app *app) getCommand() *cobra.Command {
 		if *watch {
 			return app.watch(command.Context(), node, selections[0], printer)
 		}
+		if len(selections) > 1 && (output.value == asJSON || output.value == asYAML) {
+			printer.gather()
+		}
 		for i, one := range selections {
 			if len(selections) > 1 && printer.isTable() {
 				if i > 0 {
@@ -64,7 +68,7 @@ func (app *app) getCommand() *cobra.Command {
 				return err
 			}
 		}
-		return nil
+		return printer.finish(app.stdout)
 	}
 	return command
 }
@@ -81,22 +85,24 @@ func (app *app) get(ctx context.Context, node *client.Client, selection *workloa
 		return err
 	}
 	count, err := printer.print(app.stdout, answer.GetJson())
-	if err == nil && count == 0 {
+	if err == nil && count == 0 && printer.isTable() {
 		app.sayNothingFound(selection)
 	}
 	return err
 }
 
-// sayNothingFound is on stderr: a script that counts lines is not misled.
+// sayNothingFound uses kubectl's words, which scripts know, on stderr: one
+// that counts lines is not misled. Objects come as an empty list instead.
 func (app *app) sayNothingFound(selection *workload.Selection) {
-	where := " in namespace default"
-	switch {
-	case selection.GetAllNamespaces():
-		where = ""
-	case selection.GetNamespace() != "":
-		where = " in namespace " + selection.GetNamespace()
+	namespace := selection.GetNamespace()
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
 	}
-	fmt.Fprintf(app.stderr, "no %s found%s\n", selection.GetResource(), where)
+	if selection.GetAllNamespaces() {
+		fmt.Fprintln(app.stderr, "No resources found")
+		return
+	}
+	fmt.Fprintf(app.stderr, "No resources found in %s namespace.\n", namespace)
 }
 
 func (app *app) watch(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) error {

@@ -102,15 +102,42 @@ func TestGetAsksForTheSelection(t *testing.T) {
 	harness.golden(t, "get-two.txt", "get", "pods,services")
 }
 
+func TestGetPrintsOneDocumentForSeveralResources(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		if len(request.GetSelection().GetNames()) == 1 {
+			return &workload.GetResponse{Json: []byte(podObject)}, nil
+		}
+		return &workload.GetResponse{Json: []byte(podList)}, nil
+	}
+	for args, want := range map[string]int{"pods,deployments": 4, "pod/a pod/b": 2} {
+		if code := harness.run(t, append([]string{"get", "-o", "json"}, strings.Fields(args)...)...); code != exitOK {
+			t.Fatalf("%s: exit code %d: %s", args, code, harness.err)
+		}
+		var list struct {
+			Kind  string
+			Items []any
+		}
+		if err := json.Unmarshal(harness.out.Bytes(), &list); err != nil || list.Kind != "List" || len(list.Items) != want {
+			t.Errorf("%s: %v in\n%s", args, err, harness.out)
+		}
+		if strings.Contains(harness.out.String(), "managedFields") {
+			t.Errorf("%s: shows managedFields", args)
+		}
+	}
+}
+
 func TestGetSaysThatThereIsNothing(t *testing.T) {
 	harness, node := newWorkloadHarness(t)
 	node.get = func(*workload.GetRequest) (*workload.GetResponse, error) {
 		return &workload.GetResponse{Json: podTable()}, nil
 	}
-	harness.fails(t, exitOK, []string{"no pods found in namespace shop"}, "get", "pods", "-n", "shop")
+	harness.fails(t, exitOK, []string{"No resources found in shop namespace.\n"}, "get", "pods", "-n", "shop")
 	if harness.out.Len() != 0 {
 		t.Errorf("printed %q", harness.out)
 	}
+	harness.fails(t, exitOK, []string{"No resources found in default namespace.\n"}, "get", "pods")
+	harness.fails(t, exitOK, []string{"No resources found\n"}, "get", "pods", "-A")
 	node.get = func(*workload.GetRequest) (*workload.GetResponse, error) {
 		return nil, status.Error(codes.NotFound, `the cluster has no resource "podz"; did you mean pods?`)
 	}

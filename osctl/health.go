@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,9 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/client"
 )
+
+// maxAwaited is how many characters a step says of what it waits for.
+const maxAwaited = 100
 
 func (app *app) healthCommand() *cobra.Command {
 	command := &cobra.Command{
@@ -78,13 +82,36 @@ func (app *app) waitHealthy(ctx context.Context, node *client.Client, timeout ti
 		}
 		last = answer
 		if progress != nil {
-			progress(firstFailed(answer))
+			progress(awaited(answer))
 		}
 		return answer.GetHealthy(), nil
 	})
+	if failed := firstFailed(last); err != nil && failed != "" {
+		err = fmt.Errorf("%w: %s", err, failed)
+	}
 	return last, err
 }
 
+// awaited says in one short line how far the checks are: "5 of 7 checks pass;
+// node Ready: …".
+func awaited(answer *cluster.HealthResponse) string {
+	failed := firstFailed(answer)
+	if failed == "" {
+		return ""
+	}
+	passed := 0
+	for _, check := range answer.GetChecks() {
+		if check.GetOk() {
+			passed++
+		}
+	}
+	// What to do about it is said when it lasts too long.
+	failed, _, _ = strings.Cut(failed, "\n")
+	failed, _, _ = strings.Cut(failed, "; see ")
+	return fit(fmt.Sprintf("%d of %d checks pass; %s", passed, len(answer.GetChecks()), failed), maxAwaited)
+}
+
+// firstFailed names the first check that does not pass, and why.
 func firstFailed(answer *cluster.HealthResponse) string {
 	for _, check := range answer.GetChecks() {
 		if !check.GetOk() {

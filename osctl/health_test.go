@@ -1,10 +1,13 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/api/cluster"
 )
 
 func TestHealth(t *testing.T) {
@@ -15,6 +18,21 @@ func TestHealth(t *testing.T) {
 	compareGolden(t, "health-failed.txt", harness.out.String())
 }
 
+func TestAwaitedIsOneShortLine(t *testing.T) {
+	check := func(name, message string) *cluster.Check { return &cluster.Check{Name: name, Message: message} }
+	fine := &cluster.Check{Name: "etcd", Ok: true, Message: "42 ms"}
+	for want, checks := range map[string][]*cluster.Check{
+		"": {fine},
+		"1 of 3 checks pass; node Ready: not joined":                         {fine, check("node Ready", "not joined; see osctl logs kubelet"), check("x", "y")},
+		"0 of 1 checks pass; kube-apiserver: [-]a":                           {check("kube-apiserver", "[-]a\n[-]b")},
+		"0 of 1 checks pass; x: " + strings.Repeat("y", maxAwaited-24) + "…": {check("x", strings.Repeat("y", 500))},
+	} {
+		if got := awaited(&cluster.HealthResponse{Checks: checks}); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestHealthWaits(t *testing.T) {
 	harness, node := newClusterHarness(t)
 	node.unhealthy = 1
@@ -22,7 +40,7 @@ func TestHealthWaits(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, harness.err)
 	}
 	node.unhealthy = 1000
-	harness.fails(t, exitError, []string{"not healthy within 10ms"}, "health", "--wait", "--timeout", "10ms")
+	harness.fails(t, exitError, []string{"not healthy within 10ms: etcd: connection refused"}, "health", "--wait", "--timeout", "10ms")
 	node.err = status.Error(codes.PermissionDenied, "Health needs the role os:reader")
 	harness.fails(t, exitError, []string{"os:reader"}, "health", "--wait")
 }

@@ -19,27 +19,29 @@ import (
 const chunkSize = 512 << 10
 
 func (app *app) imageImportCommand() *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use: "import FILE…", Short: "Import images from OCI or Docker archives",
 		Long: `Import images from OCI or Docker archives, plain or compressed with gzip or
 zstd. "-" is standard input. An archive that is damaged adds nothing.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			node, err := app.connect(command.Context())
-			if err != nil {
-				return err
-			}
-			for _, name := range args {
-				if err := app.importArchive(command.Context(), node, name); err != nil {
-					return fmt.Errorf("import %s: %w", name, err)
-				}
-			}
-			return nil
-		},
 	}
+	output := addOutput(command, asTable, asJSON, asYAML)
+	command.RunE = func(command *cobra.Command, args []string) error {
+		node, err := app.connect(command.Context())
+		if err != nil {
+			return err
+		}
+		for _, name := range args {
+			if err := app.importArchive(command.Context(), node, name, output.value); err != nil {
+				return fmt.Errorf("import %s: %w", name, err)
+			}
+		}
+		return nil
+	}
+	return command
 }
 
-func (app *app) importArchive(ctx context.Context, node *client.Client, name string) error {
+func (app *app) importArchive(ctx context.Context, node *client.Client, name, format string) error {
 	reader, total := app.stdin, int64(0)
 	if name != "-" {
 		file, err := os.Open(name)
@@ -87,6 +89,9 @@ func (app *app) importArchive(ctx context.Context, node *client.Client, name str
 		return err
 	}
 	progress.end()
+	if format != asTable {
+		return app.printStreamed(format, answer)
+	}
 	for _, one := range answer.GetImages() {
 		fmt.Fprintf(app.stdout, "%s imported (%s, %s)\n", one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))))
 	}

@@ -51,6 +51,10 @@ it is added to FILE (default: ~/.kube/config), which keeps its other contexts.`,
 			return err
 		}
 		if *merge {
+			// A link stays one, and its file changes.
+			if real, err := filepath.EvalSymlinks(path); err == nil {
+				path = real
+			}
 			if config, err = mergeKubeconfig(path, config, *force); err != nil {
 				return err
 			}
@@ -93,6 +97,15 @@ func (app *app) fetchKubeconfig(ctx context.Context) (*api.Config, error) {
 			cluster.Server = current.Kubernetes
 		}
 	}
+	// Users are named by cluster too: merged into one file, the "admin" of one
+	// cluster would replace that of another.
+	for name, context := range config.Contexts {
+		config.AuthInfos[name] = config.AuthInfos[context.AuthInfo]
+		if context.AuthInfo != name {
+			delete(config.AuthInfos, context.AuthInfo)
+		}
+		context.AuthInfo = name
+	}
 	return config, nil
 }
 
@@ -102,6 +115,10 @@ func mergeKubeconfig(path string, added *api.Config, force bool) (*api.Config, e
 	config, err := clientcmd.LoadFromFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return added, nil
+	}
+	var unread *fs.PathError
+	if errors.As(err, &unread) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: not a kubeconfig", path)

@@ -35,7 +35,7 @@ func TestKubeconfigIsWrittenForItsOwnerAndNeverOverSomethingElse(t *testing.T) {
 func TestKubeconfigMergeKeepsTheOthers(t *testing.T) {
 	harness, _ := newClusterHarness(t)
 	path := filepath.Join(t.TempDir(), "config")
-	other := strings.ReplaceAll(testKubeconfig, "dev", "other")
+	other := strings.NewReplacer("dev", "other", "name: admin,", "name: admin@other,", "user: admin}", "user: admin@other}", "a2V5", "b3RoZXI=").Replace(testKubeconfig)
 	if err := os.WriteFile(path, []byte(other), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +48,15 @@ func TestKubeconfigMergeKeepsTheOthers(t *testing.T) {
 	if err != nil || len(config.Contexts) != 2 || config.CurrentContext != "admin@dev" {
 		t.Errorf("%+v, %v", config, err)
 	}
+	// Both clusters know an "admin", each with a key of his own.
+	for name, key := range map[string]string{"admin@dev": "key", "admin@other": "other"} {
+		if user := config.AuthInfos[config.Contexts[name].AuthInfo]; user == nil || string(user.ClientKeyData) != key {
+			t.Errorf("%s: %+v", name, user)
+		}
+	}
 	if err := os.WriteFile(path, []byte(strings.Replace(testKubeconfig, "Y2E=", "b3RoZXI=", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	harness.fails(t, exitError, []string{`another cluster named "dev"`}, "kubeconfig", "--merge", path)
+	harness.fails(t, exitError, []string{"is a directory"}, "kubeconfig", "--merge", t.TempDir())
 }

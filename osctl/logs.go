@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -22,6 +23,13 @@ type logsOptions struct {
 	namespace, container string
 	previous             bool
 	since                time.Duration
+	output               *outputFlag
+}
+
+// logLine is a line of a service's log in JSON and YAML.
+type logLine struct {
+	Time string `json:"time"`
+	Line string `json:"line"`
 }
 
 func (app *app) logsCommand() *cobra.Command {
@@ -35,6 +43,7 @@ func (app *app) logsCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: app.completeServices,
 	}
+	options.output = addOutput(command, asTable, asJSON, asYAML)
 	flags := command.Flags()
 	flags.BoolVarP(&options.follow, "follow", "f", false, "keep showing new lines")
 	flags.BoolVar(&options.timestamps, "timestamps", false, "begin each line with its time")
@@ -57,6 +66,9 @@ func (app *app) logsCommand() *cobra.Command {
 		for _, flag := range []string{"namespace", "container", "previous", "since"} {
 			isPod = isPod || flags.Changed(flag)
 		}
+		if isPod && options.output.value != asTable {
+			return usagef("-o %s: a pod's log is shown as its container wrote it; only services' logs have other forms", options.output.value)
+		}
 		if isPod {
 			return app.podLogs(command.Context(), pod, &options)
 		}
@@ -75,6 +87,13 @@ func (app *app) serviceLogs(ctx context.Context, name string, options *logsOptio
 		return err
 	}
 	return each(stream, func(line *service.LogsResponse) error {
+		if format := options.output.value; format != asTable {
+			text, err := json.Marshal(logLine{line.GetTime().AsTime().Format(logTime), string(line.GetLine())})
+			if err != nil {
+				return fmt.Errorf("encode a line: %w", err)
+			}
+			return app.printDocument(format, text)
+		}
 		if options.timestamps {
 			fmt.Fprint(app.stdout, app.paint(faint, line.GetTime().AsTime().Format(logTime)), " ")
 		}

@@ -25,6 +25,10 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 		{[]string{"etcd", "-f", "--tail", "5"}, &service.LogsRequest{Name: "etcd", Follow: true, Tail: 5}, nil, "line 0\nline 1\n"},
 		{[]string{"etcd", "--timestamps"}, &service.LogsRequest{Name: "etcd"}, nil,
 			"2026-11-20T12:00:00.000Z line 0\n2026-11-20T12:00:01.000Z line 1\n"},
+		{[]string{"etcd", "-o", "json"}, &service.LogsRequest{Name: "etcd"}, nil,
+			`{"time":"2026-11-20T12:00:00.000Z","line":"line 0"}` + "\n" + `{"time":"2026-11-20T12:00:01.000Z","line":"line 1"}` + "\n"},
+		{[]string{"etcd", "-o", "yaml"}, &service.LogsRequest{Name: "etcd"}, nil,
+			"---\nline: line 0\ntime: \"2026-11-20T12:00:00.000Z\"\n---\nline: line 1\ntime: \"2026-11-20T12:00:01.000Z\"\n"},
 		{[]string{"pod/web"}, nil, &workload.LogsRequest{Pod: "web"}, "from the pod\n"},
 		{[]string{"web", "-c", "app", "-p"}, nil, &workload.LogsRequest{Pod: "web", Container: "app", Previous: true}, "from the pod\n"},
 		{[]string{"pods/web", "-n", "shop", "--since", "1m", "--timestamps"}, nil,
@@ -39,5 +43,6 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 		}
 	}
 	harness.fails(t, exitUsage, []string{"pod/NAME"}, "logs", "deployment/web")
+	harness.fails(t, exitUsage, []string{"as its container wrote it"}, "logs", "pod/web", "-o", "json")
 	harness.fails(t, exitUsage, []string{"--tail"}, "logs", "etcd", "--tail", "-1")
 }

@@ -104,15 +104,25 @@ func readManifest(source string, reader io.Reader) (*workload.Manifest, error) {
 // results prints what became of each object and counts the refused ones.
 type results struct {
 	app           *app
+	format        string
 	total, failed int
 	suffix        string
 }
 
-func (results *results) add(result *workload.ObjectResult) {
+func (results *results) add(result *workload.ObjectResult) error {
 	results.total++
-	if result.GetError() == "" {
-		fmt.Fprintf(results.app.stdout, "%s %s%s\n", result.GetObject(), result.GetAction(), results.suffix)
-		return
+	var err error
+	switch {
+	case results.format != asTable && results.format != asName:
+		err = results.app.printStreamed(results.format, result)
+	case result.GetError() != "":
+	case results.format == asName:
+		_, err = fmt.Fprintln(results.app.stdout, result.GetObject())
+	default:
+		_, err = fmt.Fprintf(results.app.stdout, "%s %s%s\n", result.GetObject(), result.GetAction(), results.suffix)
+	}
+	if err != nil || result.GetError() == "" {
+		return err
 	}
 	results.failed++
 	where := ""
@@ -127,7 +137,8 @@ func (results *results) add(result *workload.ObjectResult) {
 	if result.GetObject() != "" {
 		object = result.GetObject() + ": "
 	}
-	fmt.Fprintf(results.app.stderr, "%s%s%s\n", where, object, results.app.paint(red, result.GetError()))
+	_, err = fmt.Fprintf(results.app.stderr, "%s%s%s\n", where, object, results.app.paint(red, result.GetError()))
+	return err
 }
 
 // err is an error when any object was refused.

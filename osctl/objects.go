@@ -34,6 +34,8 @@ type objectPrinter struct {
 	columns []metav1.TableColumnDefinition
 	// tabs is kept for a watch: it remembers the columns' widths.
 	tabs *tabwriter.Writer
+	// list, when it is set, gathers the objects instead of printing them.
+	list *unstructured.UnstructuredList
 }
 
 func newObjectPrinter(format string, options printOptions) (*objectPrinter, error) {
@@ -94,7 +96,42 @@ func (printer *objectPrinter) print(out io.Writer, text []byte) (int, error) {
 			return 0, err
 		}
 	}
+	if printer.list != nil {
+		return count, printer.add(object)
+	}
 	return count, printer.printer.PrintObj(object, out)
+}
+
+// gather makes the printer put all objects into one list, which finish
+// prints: two documents of JSON in a row are not JSON.
+func (printer *objectPrinter) gather() {
+	printer.list = &unstructured.UnstructuredList{Object: map[string]any{
+		"apiVersion": "v1", "kind": "List", "metadata": map[string]any{"resourceVersion": ""},
+	}}
+}
+
+// add puts an object, or those of a list, into the printer's list.
+func (printer *objectPrinter) add(object runtime.Object) error {
+	one := func(object runtime.Object) error {
+		item, ok := object.(*unstructured.Unstructured)
+		if !ok {
+			return fmt.Errorf("read the node's answer: a %T in it", object)
+		}
+		printer.list.Items = append(printer.list.Items, *item)
+		return nil
+	}
+	if meta.IsListType(object) {
+		return meta.EachListItem(object, one)
+	}
+	return one(object)
+}
+
+// finish prints what was gathered.
+func (printer *objectPrinter) finish(out io.Writer) error {
+	if printer.list == nil {
+		return nil
+	}
+	return printer.printer.PrintObj(printer.list, out)
 }
 
 func dropManagedFields(object runtime.Object) error {

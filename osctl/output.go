@@ -74,6 +74,26 @@ func (app *app) printValue(format string, value any) error {
 	return app.printJSON(format, text)
 }
 
+// printStreamed prints one message of a stream, in a form that tells a reader
+// where it ends: as JSON on a line of its own, or as a YAML document.
+func (app *app) printStreamed(format string, message proto.Message) error {
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return app.printDocument(format, text)
+}
+
+func (app *app) printDocument(format string, text []byte) error {
+	if format != asYAML {
+		return app.printLine(text)
+	}
+	if _, err := io.WriteString(app.stdout, "---\n"); err != nil {
+		return err
+	}
+	return app.printJSON(format, text)
+}
+
 func (app *app) printJSON(format string, text []byte) error {
 	if format == asYAML {
 		converted, err := yaml.JSONToYAML(text)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,9 @@ func (app *app) serviceCommand() *cobra.Command {
 		},
 		RunE: func(command *cobra.Command, args []string) error {
 			name, action := args[0], args[1]
+			if !slices.Contains(actions, action) {
+				return usagef("unknown action %q: expected start, stop or restart", action)
+			}
 			node, err := app.connect(command.Context())
 			if err != nil {
 				return err
@@ -36,8 +40,6 @@ func (app *app) serviceCommand() *cobra.Command {
 			case "restart":
 				done = "restarted"
 				_, err = node.Service.Restart(command.Context(), &service.RestartRequest{Name: name})
-			default:
-				return usagef("unknown action %q: expected start, stop or restart", action)
 			}
 			if err != nil {
 				return err

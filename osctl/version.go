@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -23,12 +24,11 @@ func (app *app) versionCommand() *cobra.Command {
 			}
 			return app.printValue(output.value, map[string]string{"version": version.Version})
 		}
-		node, err := app.connect(command.Context())
+		answer, err := app.nodeVersion(command.Context())
 		if err != nil {
-			return err
-		}
-		answer, err := node.Machine.Version(command.Context(), &machine.VersionRequest{})
-		if err != nil {
+			if output.value == asTable {
+				fmt.Fprintln(app.stdout, "osctl", version.Version) // known without the node
+			}
 			return err
 		}
 		if output.value != asTable {
@@ -48,4 +48,12 @@ func (app *app) versionCommand() *cobra.Command {
 		return app.print(table)
 	}
 	return command
+}
+
+func (app *app) nodeVersion(ctx context.Context) (*machine.VersionResponse, error) {
+	node, err := app.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return node.Machine.Version(ctx, &machine.VersionRequest{})
 }
