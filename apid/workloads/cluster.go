@@ -101,6 +101,7 @@ type session struct {
 	objects   dynamic.Interface
 	raw       rest.Interface
 	resources *resources
+	lists     places
 }
 
 // as makes a session; it costs no request and no connection.

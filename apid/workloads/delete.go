@@ -143,14 +143,8 @@ func (s *session) doomedBySelection(ctx context.Context, selection *workloadpb.S
 	if len(selection.GetNames()) > 0 {
 		return found, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	q.accept = asMetadata
-	answer, err := read(limited, q.list())
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	p, err := q.page(answer)
+	_, p, err := q.readPage(ctx, q.list())
 	if err != nil {
 		return nil, statusOf(err)
 	}

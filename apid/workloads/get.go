@@ -32,12 +32,11 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case s.gets <- struct{}{}:
-		defer func() { <-s.gets }()
-	case <-ctx.Done():
-		return nil, statusOf(ctx.Err())
+	release, err := session.lists.take(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer release()
 	q, err := session.query(ctx, request.GetSelection(), request.GetOutput())
 	if err != nil {
 		return nil, err

@@ -2,12 +2,14 @@ package workloads
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 )
 
 // page is an answer of the API server, or an event's object, taken apart: one
@@ -22,6 +24,23 @@ type page struct {
 type item struct {
 	meta metav1.PartialObjectMetadata
 	json []byte
+}
+
+// readPage reads an answer of any size that is allowed, and takes it apart.
+func (q *query) readPage(ctx context.Context, request *rest.Request) ([]byte, page, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	release, err := q.lists.take(ctx)
+	if err != nil {
+		return nil, page{}, err
+	}
+	defer release()
+	answer, err := read(ctx, request)
+	if err != nil {
+		return nil, page{}, err
+	}
+	p, err := q.page(answer)
+	return answer, p, err
 }
 
 func (q *query) page(answer []byte) (page, error) {

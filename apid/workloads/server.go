@@ -16,9 +16,9 @@ const (
 	// requestTimeout bounds one request to the API server that answers once.
 	requestTimeout = time.Minute
 	// maxResponse is bytes of one answer of the API server. An answer is held up
-	// to three times over, in maxGets calls at once, and apid's memory is 256 MiB.
+	// to three times over, in maxLists calls at once, and apid's memory is 256 MiB.
 	maxResponse = 16 << 20
-	maxGets     = 3
+	maxLists    = 3
 	// defaultNamespace is where objects are that name no namespace.
 	defaultNamespace = "default"
 )
@@ -38,8 +38,7 @@ type Server struct {
 	workloadpb.UnimplementedWorkloadServiceServer
 	caller func(context.Context) (rest.ImpersonationConfig, error)
 	kube   *connector
-	// gets holds a place for each Get under way; others wait.
-	gets chan struct{}
+	lists  places
 }
 
 // New makes the service. It connects when the first call needs it.
@@ -47,7 +46,7 @@ func New(o Options) *Server {
 	return &Server{
 		caller: o.Caller,
 		kube:   &connector{kubeconfig: o.Kubeconfig, log: o.Log},
-		gets:   make(chan struct{}, maxGets),
+		lists:  make(places, maxLists),
 	}
 }
 
@@ -61,7 +60,25 @@ func (s *Server) session(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cluster.as(who)
+	session, err := cluster.as(who)
+	if err != nil {
+		return nil, err
+	}
+	session.lists = s.lists
+	return session, nil
+}
+
+// places are held by the calls that read large answers; others wait.
+type places chan struct{}
+
+// take waits for a place, until ctx ends, and returns what gives it back.
+func (p places) take(ctx context.Context) (release func(), err error) {
+	select {
+	case p <- struct{}{}:
+		return func() { <-p }, nil
+	case <-ctx.Done():
+		return nil, statusOf(ctx.Err())
+	}
 }
 
 func invalid(format string, args ...any) error {

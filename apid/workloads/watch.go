@@ -163,17 +163,11 @@ func (w *watcher) pass(kind apiwatch.EventType, object json.RawMessage) error {
 // relist sends how the objects that exist differ from those the client has
 // seen; the first time, all of them.
 func (w *watcher) relist(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	answer, err := read(limited, w.selected())
+	answer, page, err := w.readPage(ctx, w.selected())
 	if err != nil {
 		return err
 	}
 	first := w.version == ""
-	page, err := w.page(answer)
-	if err != nil {
-		return err
-	}
 	w.version = page.version
 	if names := w.selection.GetNames(); first && len(names) == 1 && len(page.items) == 0 {
 		return status.Errorf(codes.NotFound, "%s %q not found", w.mapping.Resource.Resource, names[0])
