@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Find lists this user's running processes whose mark satisfies match.
@@ -43,10 +44,25 @@ func isOwn(dir string) bool {
 	return ok && int(stat.Uid) == os.Getuid()
 }
 
+// While a process is becoming another program (execve), the kernel shows it
+// without an environment; that takes microseconds, on a busy machine longer.
+const (
+	execRetries = 20
+	execPause   = 5 * time.Millisecond
+)
+
 // markOf reads the mark from a process's initial environment. A process that
 // cannot be read is not one of ours.
 func markOf(dir string) (string, bool) {
 	environ, err := os.ReadFile(filepath.Join(dir, "environ"))
+	for range execRetries {
+		// Threads of the kernel have no environment either, and no program.
+		if _, kernel := os.Readlink(filepath.Join(dir, "exe")); err != nil || len(environ) > 0 || kernel != nil {
+			break
+		}
+		time.Sleep(execPause)
+		environ, err = os.ReadFile(filepath.Join(dir, "environ"))
+	}
 	if err != nil {
 		return "", false
 	}
