@@ -3,6 +3,7 @@ package machineconfig
 import (
 	"maps"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,6 +21,7 @@ var (
 	flagName   = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
 	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	numericEnd = regexp.MustCompile(`(^|\.)[0-9]+$`)
 	ownLabels  = regexp.MustCompile(`(^|\.)(kubelet|node)\.kubernetes\.io$|^topology\.kubernetes\.io$`)
 )
 
@@ -61,6 +63,37 @@ func (decoder *decoder) host(path string, address netip.Addr) {
 	case address.IsUnspecified(), address.IsMulticast(), address.IsLoopback(), address == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		decoder.failAt(path, "%s is not an address that a host on a network can have", address)
 	}
+}
+
+// isBroadcast tells whether an IPv4 address means every host of its network.
+// Networks of one or two addresses have none (RFC 3021).
+func isBroadcast(address netip.Prefix) bool {
+	if !address.Addr().Is4() || address.Bits() < 0 || address.Bits() > 30 {
+		return false
+	}
+	next := address.Addr().Next()
+	return !next.IsValid() || !address.Contains(next)
+}
+
+// validEndpoint tells whether a text is a URL of nothing but https, a host
+// that can exist, and perhaps a port.
+func validEndpoint(text string) bool {
+	endpoint, err := url.Parse(text)
+	if err != nil || endpoint.Scheme != "https" || endpoint.User != nil ||
+		(endpoint.Path != "" && endpoint.Path != "/") || endpoint.RawQuery != "" || endpoint.Fragment != "" {
+		return false
+	}
+	if _, port, found := strings.Cut(strings.TrimPrefix(endpoint.Host, "["+endpoint.Hostname()+"]"), ":"); found {
+		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+			return false
+		}
+	}
+	host := endpoint.Hostname()
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	// No top-level domain is a number: 10.0.0.500 is a mistyped address.
+	return dnsDomain.MatchString(strings.ToLower(host)) && !numericEnd.MatchString(host)
 }
 
 func (decoder *decoder) extraArgs(path string, args map[string]string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -222,6 +223,11 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 				t.Errorf("%s prints a secret", verb)
 			}
 		}
+	}
+	var logged strings.Builder
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "config", config)
+	if text := logged.String(); !strings.Contains(text, redacted) || strings.Contains(text, string(config.Secrets.JoinToken)) {
+		t.Errorf("slog writes %s", text)
 	}
 }
 

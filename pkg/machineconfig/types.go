@@ -179,5 +179,9 @@ func (Secret) String() string { return redacted }
 // GoString hides the secret from fmt's %#v.
 func (Secret) GoString() string { return redacted }
 
+// MarshalJSON hides the secret from encoding/json, and so from what slog finds
+// deep inside a value. Only Encode writes secrets.
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
 // LogValue hides the secret from slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }

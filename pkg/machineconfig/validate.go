@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keelson-os/keelson/pkg/pki"
@@ -40,7 +40,16 @@ func (decoder *decoder) validateMachine(machine *Machine) {
 		decoder.label("machine.hostname", machine.Hostname)
 	}
 	for i := range machine.Network.Interfaces {
-		decoder.validateInterface(fmt.Sprintf("machine.network.interfaces[%d]", i), &machine.Network.Interfaces[i])
+		path, link := fmt.Sprintf("machine.network.interfaces[%d]", i), &machine.Network.Interfaces[i]
+		decoder.validateInterface(path, link)
+		for _, other := range machine.Network.Interfaces[:i] {
+			if link.Name != "" && link.Name == other.Name {
+				decoder.failAt(path+".name", "%s is given twice", link.Name)
+			}
+			if link.MAC != "" && strings.EqualFold(link.MAC, other.MAC) {
+				decoder.failAt(path+".mac", "%s is given twice", link.MAC)
+			}
+		}
 	}
 	for i, server := range machine.Network.Nameservers {
 		decoder.host(fmt.Sprintf("machine.network.nameservers[%d]", i), server)
@@ -82,6 +91,12 @@ func (decoder *decoder) validateInterface(path string, link *Interface) {
 		if address.IsValid() && address.Addr() == address.Masked().Addr() && address.Bits() < address.Addr().BitLen()-1 {
 			decoder.failAt(here, "%s is the address of the whole network, not of a host in it", address)
 		}
+		if isBroadcast(address) {
+			decoder.failAt(here, "%s is the network's broadcast address, not that of a host in it", address)
+		}
+		if address.Addr() == link.Gateway {
+			decoder.failAt(path+".gateway", "%s is the node's own address", link.Gateway)
+		}
 		reachable = reachable || address.Contains(link.Gateway)
 	}
 	if link.Gateway.IsValid() {
@@ -98,9 +113,7 @@ func (decoder *decoder) validateInterface(path string, link *Interface) {
 
 func (decoder *decoder) validateCluster(cluster *Cluster) {
 	decoder.label("cluster.name", cluster.Name)
-	endpoint, err := url.Parse(cluster.Endpoint)
-	if err != nil || endpoint.Scheme != "https" || endpoint.Hostname() == "" || endpoint.User != nil ||
-		(endpoint.Path != "" && endpoint.Path != "/") || endpoint.RawQuery != "" || endpoint.Fragment != "" {
+	if !validEndpoint(cluster.Endpoint) {
 		decoder.failAt("cluster.endpoint", `expected the Kubernetes API's URL such as "https://10.0.0.5:6443"`)
 	}
 	if len(cluster.ControlPlane.Addresses) == 0 {
