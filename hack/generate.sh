@@ -1,5 +1,5 @@
 #!/bin/sh
-# Generates the Go code of every .proto beside it, and docs/cli.md. The two plugins are built
+# Generates the Go code of every .proto beside it, and the references in docs. The two plugins are built
 # from go.mod's tool lines, so their versions are pinned there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,3 +9,4 @@ go build -o "$plugins/" google.golang.org/protobuf/cmd/protoc-gen-go google.gola
 PATH="$plugins:$PATH" protoc --go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative pkg/api/*/*.proto
 go run ./osctl docs >docs/cli.md
+go run ./hack/configdocs >docs/configuration.md

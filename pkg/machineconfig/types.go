@@ -57,6 +57,7 @@ type Network struct {
 
 // Interface is one network link, found by its name or its hardware address.
 type Interface struct {
+	// Name is the kernel's: "eth0".
 	Name string `yaml:"name,omitempty"`
 	// MAC is the hardware address: "52:54:00:12:34:56".
 	MAC string `yaml:"mac,omitempty"`
@@ -109,12 +110,15 @@ type Cluster struct {
 
 // ControlPlanes says where the control-plane nodes are.
 type ControlPlanes struct {
+	// Addresses of the control-plane nodes: "10.0.0.5".
 	Addresses []netip.Addr `yaml:"addresses"`
 }
 
 // ClusterNetwork is what pods and services live in.
 type ClusterNetwork struct {
-	PodSubnet     netip.Prefix `yaml:"podSubnet"`
+	// PodSubnet is where pods get their addresses; each node takes a /24 of it.
+	PodSubnet netip.Prefix `yaml:"podSubnet"`
+	// ServiceSubnet is where services get their addresses.
 	ServiceSubnet netip.Prefix `yaml:"serviceSubnet"`
 	// DNSDomain ends every service's name.
 	DNSDomain string `yaml:"dnsDomain"`
@@ -124,7 +128,11 @@ type ClusterNetwork struct {
 
 // Etcd is how patient etcd's members are with each other.
 type Etcd struct {
+	// HeartbeatInterval is how often the leader tells the others that it lives:
+	// at least 10ms.
 	HeartbeatInterval time.Duration `yaml:"heartbeatInterval"`
+	// ElectionTimeout is how long the others wait for it before they elect a
+	// new one: at least five heartbeats, at most 50s.
 	ElectionTimeout   time.Duration `yaml:"electionTimeout"`
 }
 
@@ -156,7 +164,9 @@ type Secrets struct {
 
 // KeyPair is a CA's certificate and, on control-plane nodes, its key (PEM).
 type KeyPair struct {
+	// Cert is the certificate (PEM).
 	Cert string `yaml:"cert"`
+	// Key is the private key (PEM); only control-plane nodes hold it.
 	Key  Secret `yaml:"key,omitempty"`
 }
 
