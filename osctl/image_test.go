@@ -82,6 +82,9 @@ func TestImageImportSendsTheWholeFileInChunks(t *testing.T) {
 	if !bytes.Equal(node.received.Bytes(), content) || node.largest > 1<<20 {
 		t.Errorf("the node got %d bytes of %d, in messages of up to %d", node.received.Len(), len(content), node.largest)
 	}
+	if code := harness.run(t, "image", "import", "-o", "json", path); code != exitOK || !strings.HasPrefix(harness.out.String(), `{"images":[{"name":"web:1"`) {
+		t.Errorf("as JSON: exit code %d: %s%s", code, harness.out, harness.err)
+	}
 	harness.stdin.Reset("archive from a pipe")
 	if code := harness.run(t, "image", "import", "-"); code != exitOK || node.received.String() != "archive from a pipe" {
 		t.Errorf("from standard input: exit code %d, %q", code, node.received.String())
