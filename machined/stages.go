@@ -11,6 +11,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/config"
+	"github.com/keelson-os/keelson/machined/etcd"
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/network"
 	"github.com/keelson-os/keelson/machined/storage"
@@ -189,7 +190,13 @@ func (n *node) nodeState() network.State {
 
 // openStorage finds or makes the node's partitions and mounts them.
 func (n *node) openStorage(ctx context.Context) error {
-	opened, err := storage.Open(ctx, storage.Options{Disk: n.config.Machine.Install.Disk, OS: n.os, Log: n.log})
+	member, err := n.lookupUser(etcd.Name)
+	if err != nil {
+		return err
+	}
+	opened, err := storage.Open(ctx, storage.Options{
+		Disk: n.config.Machine.Install.Disk, OS: n.os, Log: n.log, Reserve: member.UID,
+	})
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,10 @@ import (
 	streams "github.com/containerd/containerd/v2/core/streaming/proxy"
 	"github.com/containerd/containerd/v2/core/transfer/streaming"
 	"github.com/containerd/log"
+	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/pkg/api/image"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -42,7 +44,7 @@ const (
 
 // Import reads an image archive from the stream.
 func (server *ImageServer) Import(stream image.ImageService_ImportServer) error {
-	archive := &chunks{receive: stream.Recv}
+	archive := &spaced{Reader: &chunks{receive: stream.Recv}, dir: server.service.options.DataDir}
 	images, err := server.service.importArchive(stream.Context(), archive, nil)
 	if err != nil {
 		return err
@@ -51,6 +53,37 @@ func (server *ImageServer) Import(stream image.ImageService_ImportServer) error 
 		return server.service.undo(stream.Context(), images)
 	}
 	return stream.SendAndClose(&image.ImportResponse{Images: images})
+}
+
+const (
+	// spaceKept is what an import leaves of the disk, in bytes. containerd may
+	// use the blocks that the file system keeps for etcd, and must not.
+	spaceKept = 64 << 20
+	// spaceStep is how many bytes are read between two looks at the disk.
+	spaceStep = 8 << 20
+)
+
+// spaced ends an archive with ENOSPC before it fills the disk.
+type spaced struct {
+	io.Reader
+	dir  string
+	left int
+}
+
+func (s *spaced) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		disk, err := host.ReadDisk(s.dir)
+		if err != nil {
+			return 0, err
+		}
+		if disk.Available < spaceKept {
+			return 0, unix.ENOSPC
+		}
+		s.left = spaceStep
+	}
+	n, err := s.Reader.Read(p)
+	s.left -= n
+	return n, err
 }
 
 // undo removes images of an archive that took the name of the OS's own, and

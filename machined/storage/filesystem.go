@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 
 	"github.com/keelson-os/keelson/machined/host"
 )
@@ -16,11 +17,24 @@ const (
 	e2fsck = "/usr/sbin/e2fsck"
 )
 
-// makeFilesystem makes an empty ext4 and waits until it is on the disk.
-func makeFilesystem(ctx context.Context, machine host.OS, node, label string) error {
+// Blocks that pods cannot use, so that what fills /var does not stop etcd: it
+// needs its quota of 4 GiB at the most, and some for its log. On a small disk it
+// is ext4's customary share.
+const (
+	reservedBytes   = 6 << 30
+	reservedPercent = 5
+)
+
+// reserved is the share of a file system that is kept, in per cent.
+func reserved(size int64) string {
+	return strconv.FormatFloat(min(reservedPercent, 100*reservedBytes/float64(size)), 'f', 3, 64)
+}
+
+// makeFilesystem makes an empty ext4 and waits until it is on the disk. size
+// is the partition's, in bytes.
+func makeFilesystem(ctx context.Context, machine host.OS, node, label string, size int64) error {
 	output, err := machine.Run(ctx, mke2fs, "-q", "-F", "-t", "ext4", "-L", label,
-		// One per cent for root, so that full pods do not stop the node.
-		"-m", "1",
+		"-m", reserved(size),
 		// The kernel clears the inode tables later, at its leisure; the disk was
 		// blank, so there is nothing to discard.
 		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", node)

@@ -247,3 +247,14 @@ func TestMachineID(t *testing.T) {
 		t.Errorf("%q, %v", id, err)
 	}
 }
+
+func TestReservedBlocks(t *testing.T) {
+	for size, want := range map[int64]string{
+		8 << 30:    "5.000",
+		1000 << 30: "0.600",
+	} {
+		if got := reserved(size); got != want {
+			t.Errorf("of %d bytes %s per cent are kept, want %s", size, got, want)
+		}
+	}
+}

@@ -37,6 +37,9 @@ type Options struct {
 	Disk string
 	OS   host.OS
 	Log  *slog.Logger
+	// Reserve is the user who alone may use the last blocks of /var, beside
+	// processes with CAP_SYS_RESOURCE: etcd's.
+	Reserve uint32
 
 	StateDir, VarDir, MachineIDPath string
 	// Deadline for the disk to appear; zero means a minute.
@@ -139,7 +142,8 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 			return nil, err
 		}
 		nodes[own.name] = node
-		if err := s.makeOrCheck(working, node, own.name, slices.Contains(todo.format, own.name)); err != nil {
+		size := int64(entry.End-entry.Start+1) * int64(o.sectorSize)
+		if err := s.makeOrCheck(working, node, own.name, size, slices.Contains(todo.format, own.name)); err != nil {
 			return nil, err
 		}
 		entry.Attributes |= formatted
@@ -154,10 +158,10 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 	return nodes, nil
 }
 
-func (s *Storage) makeOrCheck(ctx context.Context, node, name string, format bool) error {
+func (s *Storage) makeOrCheck(ctx context.Context, node, name string, size int64, format bool) error {
 	if format {
 		s.options.Log.Info("making the file system", "name", name, "partition", node)
-		return makeFilesystem(ctx, s.options.OS, node, name)
+		return makeFilesystem(ctx, s.options.OS, node, name, size)
 	}
 	repaired, err := checkFilesystem(ctx, s.options.OS, node, name)
 	if repaired != "" {
@@ -170,15 +174,19 @@ func (s *Storage) makeOrCheck(ctx context.Context, node, name string, format boo
 // execution: containers have them.
 func (s *Storage) mount(nodes map[string]string) error {
 	// A file system with an error goes read-only rather than lose more.
-	const options = "errors=remount-ro"
+	const careful = "errors=remount-ro"
+	// With a user of its own named, root in a container has no claim on the
+	// reserved blocks.
+	reserve := fmt.Sprintf("%s,resuid=%d", careful, s.options.Reserve)
 	for _, m := range []struct {
 		name, dir string
 		flags     uintptr
+		options   string
 	}{
-		{state, s.options.StateDir, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME},
-		{ephemeral, s.options.VarDir, unix.MS_NODEV | unix.MS_NOATIME},
+		{state, s.options.StateDir, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME, careful},
+		{ephemeral, s.options.VarDir, unix.MS_NODEV | unix.MS_NOATIME, reserve},
 	} {
-		if err := s.options.OS.Mount(nodes[m.name], m.dir, "ext4", m.flags, options); err != nil {
+		if err := s.options.OS.Mount(nodes[m.name], m.dir, "ext4", m.flags, m.options); err != nil {
 			return fmt.Errorf("mount %s (%s) on %s: %w", m.name, nodes[m.name], m.dir, err)
 		}
 	}

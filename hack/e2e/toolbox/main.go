@@ -19,15 +19,14 @@ import (
 var commands = map[string]func(args []string) error{
 	"wait": wait,
 	"kill": kill,
-	"fill": fill,
+	"hold": hold,
 	"cat":  cat,
-	"rm":   remove,
 	"get":  get,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: toolbox wait|kill PID|fill FILE|cat FILE|rm FILE|get URL")
+		fmt.Fprintln(os.Stderr, "usage: toolbox wait|kill PID|hold FILE|cat FILE|get URL")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
@@ -58,8 +57,8 @@ func kill(args []string) error {
 	return nil
 }
 
-// fill writes a file until the disk is full, and says how many bytes it took.
-func fill(args []string) error {
+// hold makes a file grow until the disk is full, and keeps it so.
+func hold(args []string) error {
 	f, err := os.Create(args[0])
 	if err != nil {
 		return err
@@ -75,7 +74,7 @@ func fill(args []string) error {
 		size += chunk
 	}
 	fmt.Println(size)
-	return nil
+	return wait(nil)
 }
 
 func cat(args []string) error {
@@ -87,8 +86,6 @@ func cat(args []string) error {
 	_, err = io.Copy(os.Stdout, f)
 	return err
 }
-
-func remove(args []string) error { return os.Remove(args[0]) }
 
 func get(args []string) error {
 	client := http.Client{Timeout: 10 * time.Second}
