@@ -43,7 +43,7 @@ func addEtc(t *tree) {
 	t.text("etc/passwd", passwd.String())
 	t.text("etc/group", group.String())
 	// Without this file Go's resolver asks DNS before it reads /etc/hosts.
-	t.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
+	t.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\n")
 	t.text("usr/lib/os-release", fmt.Sprintf(`NAME="Keelson"
 ID=keelson
 VERSION_ID=%s

@@ -24,6 +24,8 @@ var debianPackages = []string{
 	"libedit2", "libbsd0", "libmd0", "libtinfo6",
 	"libmount1", "libblkid1", "libselinux1", "libpcre2-8-0",
 	"libext2fs2", "libcom-err2", "libuuid1",
+	// The names of IP protocols, see debianFiles.
+	"netbase",
 	// The certificate authorities that a public registry's certificate is from.
 	"ca-certificates",
 }

@@ -29,6 +29,9 @@ var debianFiles = []debianFile{
 	{"e2fsprogs", "sbin/mke2fs", "usr/bin/mke2fs", 0o755},
 	{"e2fsprogs", "sbin/e2fsck", "usr/bin/e2fsck", 0o755},
 	{"e2fsprogs", "etc/mke2fs.conf", "etc/mke2fs.conf", 0o644},
+	// Without it nft lists protocol 6, not tcp; a kube-proxy that starts again
+	// would not know its own rules by that, and delete them.
+	{"netbase", "etc/protocols", "etc/protocols", 0o644},
 }
 
 // pauseImage is the name of the pods' first container's image.

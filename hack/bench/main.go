@@ -23,6 +23,9 @@ type Report struct {
 	// SizesBytes by artefact, and of the programs inside the root image.
 	ArtifactBytes  map[string]int64 `json:"artifactBytes"`
 	ComponentBytes map[string]int64 `json:"componentBytes"`
+	// FirmwareSeconds is from power-on (QEMU's start) to the kernel's; the floor
+	// has the same firmware, kernel and way to them.
+	FirmwareSeconds float64 `json:"firmwareSeconds"`
 	// Milestones, in seconds since the kernel started.
 	Floor      []Milestone `json:"floorSeconds"`
 	FirstBoot  []Milestone `json:"firstBootSeconds"`

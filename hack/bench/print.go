@@ -24,9 +24,10 @@ func (r *Report) print(to io.Writer) {
 		fmt.Fprintf(w, "%s\t%.1f\t\n", name, float64(r.ComponentBytes[name])/mebibyte)
 	}
 
-	section("milestone, seconds since the kernel started", "floor\tfirst boot\tto floor\treboot")
+	section("milestone, seconds since power-on", "floor\tfirst boot\tto floor\treboot")
+	fmt.Fprintf(w, "kernel\t%.1f\t%.1f\t-\t%.1f\t\n", r.FirmwareSeconds, r.FirmwareSeconds, r.FirmwareSeconds)
 	for _, m := range r.FirstBoot {
-		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t\n", m.Name, seconds(r.Floor, m.Name), m.Seconds, ratio(m, r.Floor), seconds(r.SecondBoot, m.Name))
+		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t\n", m.Name, r.seconds(r.Floor, m.Name), r.FirmwareSeconds+m.Seconds, r.ratio(m), r.seconds(r.SecondBoot, m.Name))
 	}
 
 	section(fmt.Sprintf("idle, after %.0f s", r.Idle.SettleForSeconds), "memory MiB\tanonymous MiB\tCPU %")
@@ -46,16 +47,17 @@ func find(list []Milestone, name string) (float64, bool) {
 	return 0, false
 }
 
-func seconds(list []Milestone, name string) string {
+func (r *Report) seconds(list []Milestone, name string) string {
 	if s, ok := find(list, name); ok {
-		return fmt.Sprintf("%.1f", s)
+		return fmt.Sprintf("%.1f", r.FirmwareSeconds+s)
 	}
 	return "-"
 }
 
-func ratio(m Milestone, floor []Milestone) string {
-	if s, ok := find(floor, m.Name); ok && s > 0 {
-		return fmt.Sprintf("%.2f×", m.Seconds/s)
+// ratio is the first boot's milestone as a multiple of the floor's.
+func (r *Report) ratio(m Milestone) string {
+	if s, ok := find(r.Floor, m.Name); ok {
+		return fmt.Sprintf("%.2f×", (r.FirmwareSeconds+m.Seconds)/(r.FirmwareSeconds+s))
 	}
 	return "-"
 }

@@ -142,6 +142,8 @@ func testKilledServices(t *testing.T) {
 		})
 	}
 	osctl(t, "health", "--wait", "--timeout", settleDeadline.String())
+	// A kube-proxy or flannel that comes back must know its own rules again.
+	eventually(t, "the page is still served", pageServed)
 }
 
 const fillerPod = `
