@@ -37,7 +37,7 @@ func (p *prober) waitFor(ctx context.Context, url string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (last: %v)", url, ctx.Err(), err)
+			return fmt.Errorf("wait for %s: %w (last: %v)", url, context.Cause(ctx), err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -63,13 +63,13 @@ func makeKeys(dir string) (*prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		return nil, err
 	}
 	for name, text := range map[string][]byte{
 		"ca.crt": ca.KeyPair().Cert, "floor.crt": pair.Cert, "floor.key": pair.Key,
-		"sa.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		"sa.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			return nil, err

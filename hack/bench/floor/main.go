@@ -51,7 +51,7 @@ func run(ctx context.Context, machine host.OS) error {
 	if err := unix.Chroot(root); err != nil {
 		return err
 	}
-	if err := loadModules(ctx, machine, "ext4"); err != nil {
+	if err := loadModules(ctx, machine, "crc32c_generic", "ext4"); err != nil {
 		fmt.Println(err)
 	}
 	if err := machine.Mount("/dev/vda", "/var", "ext4", 0, ""); err != nil {
@@ -64,6 +64,8 @@ func run(ctx context.Context, machine host.OS) error {
 	if err := os.WriteFile("/run/bootstrap", nil, 0o600); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	for _, program := range [][]string{etcdCommand("/run/keys"), apiServerCommand("/run/keys")} {
 		cmd := exec.CommandContext(ctx, program[0], program[1:]...)
 		log, err := os.Create("/var/" + path.Base(program[0]) + ".log")
@@ -74,7 +76,7 @@ func run(ctx context.Context, machine host.OS) error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		go func() { fmt.Println("FLOOR-EXIT", program[0], cmd.Wait()) }()
+		go func() { stop(fmt.Errorf("%s ended: %w", program[0], cmd.Wait())) }()
 	}
 	for _, wait := range []struct{ name, url string }{
 		{"etcd", "https://127.0.0.1:2379/health"},
