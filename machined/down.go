@@ -14,6 +14,9 @@ import (
 const endGrace = 10 * time.Second
 
 func (n *node) stopServices(ctx context.Context) error {
+	// The API server ends when its last request has: our own watch would hold
+	// it until it is killed.
+	n.unwatch()
 	if n.supervisor == nil {
 		return nil
 	}

@@ -46,6 +46,7 @@ func newNode(life context.Context, machine host.OS, out io.Writer) *node {
 		stops:   make(chan stopRequest, 1),
 		reports: reports{stage: booting, problems: map[string]string{}},
 	}
+	n.watch, n.unwatch = context.WithCancel(life)
 	n.log = slog.New(&lineHandler{sinceBoot: machine.SinceBoot, memory: n.ownLog, console: n.console})
 	n.reaper = supervise.NewReaper(func(pid int) { n.log.Debug("orphan reaped", "pid", pid) })
 	return n

@@ -106,6 +106,8 @@ var downPhases = []phase{
 // is in reports.
 type node struct {
 	life       context.Context // of what lasts until the machine stops
+	watch      context.Context // of what follows the cluster, until unwatch
+	unwatch    context.CancelFunc
 	os         host.OS
 	log        *slog.Logger
 	console    *console

@@ -66,11 +66,11 @@ func (n *node) startKubernetes(ctx context.Context) error {
 			supervisor: n.supervisor, etcd: n.etcd, kubernetes: made,
 			problems: func() []string { return n.Status().GetProblems() },
 		})
-		n.background(n.life, "built-in manifests", supervise.RestartTask, func(ctx context.Context) error {
+		n.background(n.watch, "built-in manifests", supervise.RestartTask, func(ctx context.Context) error {
 			made.Reconcile(ctx)
 			return nil
 		})
-		n.background(n.life, "node's state", supervise.RestartTask, func(ctx context.Context) error {
+		n.background(n.watch, "node's state", supervise.RestartTask, func(ctx context.Context) error {
 			made.WatchNode(ctx, n.nodeChanged())
 			return nil
 		})

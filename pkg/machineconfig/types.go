@@ -133,7 +133,7 @@ type Etcd struct {
 	HeartbeatInterval time.Duration `yaml:"heartbeatInterval"`
 	// ElectionTimeout is how long the others wait for it before they elect a
 	// new one: at least five heartbeats, at most 50s.
-	ElectionTimeout   time.Duration `yaml:"electionTimeout"`
+	ElectionTimeout time.Duration `yaml:"electionTimeout"`
 }
 
 // Component is what is asked of one Kubernetes component.
@@ -167,7 +167,7 @@ type KeyPair struct {
 	// Cert is the certificate (PEM).
 	Cert string `yaml:"cert"`
 	// Key is the private key (PEM); only control-plane nodes hold it.
-	Key  Secret `yaml:"key,omitempty"`
+	Key Secret `yaml:"key,omitempty"`
 }
 
 // PKI returns the pair in the form pkg/pki works with.
