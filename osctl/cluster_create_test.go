@@ -68,12 +68,12 @@ func TestClusterCreateSaysWhyANodeDoesNotComeUp(t *testing.T) {
 	}{
 		"maintenance": {status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: x509: certificate signed by unknown authority"`), 7, "maintenance mode: its console /consoles/new-1"},
 		"ended":       {status.Error(codes.Unavailable, "x"), 0, "has ended: see its console /consoles/new-1"},
-		"too slow":    {status.Error(codes.Unavailable, "still booting"), 7, "not up within 20ms; the last try: still booting"},
+		"too slow":    {status.Error(codes.Unavailable, "still booting"), 7, "not up within 1s; the last try: still booting"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			harness, fake, _ := newCreateHarness(t, test.version)
 			fake.pid = test.pid
-			harness.fails(t, exitError, []string{test.want, "osctl cluster destroy new"}, "cluster", "create", "new", "--timeout", "20ms")
+			harness.fails(t, exitError, []string{test.want, "osctl cluster destroy new"}, "cluster", "create", "new", "--timeout", "1s")
 		})
 	}
 }

@@ -40,7 +40,7 @@ func TestHealthWaits(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, harness.err)
 	}
 	node.unhealthy = 1000
-	harness.fails(t, exitError, []string{"not healthy within 10ms: etcd: connection refused"}, "health", "--wait", "--timeout", "10ms")
+	harness.fails(t, exitError, []string{"not healthy within 1s", "etcd: connection refused"}, "health", "--wait", "--timeout", "1s")
 	node.err = status.Error(codes.PermissionDenied, "Health needs the role os:reader")
 	harness.fails(t, exitError, []string{"os:reader"}, "health", "--wait")
 }
