@@ -5,7 +5,9 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	clusterpb "github.com/keelson-os/keelson/pkg/api/cluster"
+	etcdpb "github.com/keelson-os/keelson/pkg/api/etcd"
 	imagepb "github.com/keelson-os/keelson/pkg/api/image"
+	joinpb "github.com/keelson-os/keelson/pkg/api/join"
 	logpb "github.com/keelson-os/keelson/pkg/api/log"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	servicepb "github.com/keelson-os/keelson/pkg/api/service"
@@ -16,6 +18,7 @@ import (
 // Who may call a method: whoever has one of the roles.
 var (
 	admins    = []string{identity.Admin}
+	backups   = []string{identity.EtcdBackup, identity.Operator, identity.Admin}
 	operators = []string{identity.Operator, identity.Admin}
 	readers   = []string{identity.Reader, identity.Operator, identity.Admin}
 	anyone    = []string{identity.EtcdBackup, identity.Reader, identity.Operator, identity.Admin}
@@ -37,8 +40,12 @@ var (
 //   - Workload methods are checked twice. The roles here keep callers out early;
 //     what of Kubernetes they may touch is decided by its own RBAC, for the
 //     groups that impersonate gives them.
+//   - So are Recover and Reset, and what changes etcd's membership.
 //   - os:etcd:backup is for machines that fetch snapshots. It can tell what it
-//     talks to, and nothing else until there are snapshots.
+//     talks to, and take snapshots, nothing else. A snapshot holds everything but
+//     what is encrypted at rest: it is not for readers.
+//   - Join has a listener of its own, which asks for the token instead of a
+//     certificate. With a certificate it is for admins.
 var methods = map[string][]string{
 	machinepb.MachineService_Version_FullMethodName:  anyone,
 	machinepb.MachineService_Status_FullMethodName:   readers,
@@ -46,6 +53,7 @@ var methods = map[string][]string{
 	machinepb.MachineService_Events_FullMethodName:   readers,
 	machinepb.MachineService_Reboot_FullMethodName:   operators,
 	machinepb.MachineService_Shutdown_FullMethodName: operators,
+	machinepb.MachineService_Reset_FullMethodName:    admins,
 
 	servicepb.ServiceService_List_FullMethodName:    readers,
 	servicepb.ServiceService_Logs_FullMethodName:    readers,
@@ -57,7 +65,21 @@ var methods = map[string][]string{
 
 	clusterpb.ClusterService_Health_FullMethodName:     readers,
 	clusterpb.ClusterService_Kubeconfig_FullMethodName: readers,
+	clusterpb.ClusterService_Nodes_FullMethodName:      readers,
 	clusterpb.ClusterService_Bootstrap_FullMethodName:  admins,
+	clusterpb.ClusterService_Recover_FullMethodName:    admins,
+
+	etcdpb.EtcdService_Members_FullMethodName:           readers,
+	etcdpb.EtcdService_Status_FullMethodName:            readers,
+	etcdpb.EtcdService_Snapshots_FullMethodName:         readers,
+	etcdpb.EtcdService_Snapshot_FullMethodName:          backups,
+	etcdpb.EtcdService_Alarms_FullMethodName:            operators,
+	etcdpb.EtcdService_Defragment_FullMethodName:        operators,
+	etcdpb.EtcdService_ForfeitLeadership_FullMethodName: operators,
+	etcdpb.EtcdService_Remove_FullMethodName:            admins,
+	etcdpb.EtcdService_Leave_FullMethodName:             admins,
+
+	joinpb.JoinService_Join_FullMethodName: admins,
 
 	imagepb.ImageService_List_FullMethodName:   readers,
 	imagepb.ImageService_Import_FullMethodName: operators,

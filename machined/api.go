@@ -60,7 +60,12 @@ func addressesOf(own []netip.Prefix, cluster *machineconfig.Cluster) []netip.Add
 	for _, prefix := range own {
 		addresses = append(addresses, prefix.Addr())
 	}
-	addresses = append(addresses, cluster.ControlPlane.Addresses...)
+	for _, host := range cluster.ControlPlane.Addresses {
+		if address, ok := host.Addr(); ok {
+			addresses = append(addresses, address)
+		}
+	}
+	addresses = append(addresses, cluster.ControlPlane.VirtualIPs...)
 	slices.SortFunc(addresses, netip.Addr.Compare)
 	return slices.Compact(addresses)
 }

@@ -151,7 +151,7 @@ Pairing code: abcd-efgh
 
 func TestAddressesOf(t *testing.T) {
 	got := addressesOf([]netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, &machineconfig.Cluster{
-		ControlPlane: machineconfig.ControlPlanes{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("10.0.0.2")}},
+		ControlPlane: machineconfig.ControlPlanes{Addresses: []machineconfig.Host{"10.0.0.5", "10.0.0.2"}},
 	})
 	var texts []string
 	for _, address := range got {

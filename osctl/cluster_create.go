@@ -150,7 +150,7 @@ func nodeConfigs(layout provision.Layout, secrets *machineconfig.Secrets) (map[s
 	plan := &clusterPlan{name: layout.Name, secrets: secrets}
 	for _, node := range layout.Nodes {
 		if node.ControlPlane {
-			plan.controlPlanes = append(plan.controlPlanes, node.IP)
+			plan.controlPlanes = append(plan.controlPlanes, machineconfig.Host(node.IP.String()))
 		}
 	}
 	controlPlane, worker := plan.configs()

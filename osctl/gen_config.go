@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +31,7 @@ const (
 // clusterPlan is what the configs of a new cluster are made from.
 type clusterPlan struct {
 	name          string
-	controlPlanes []netip.Addr
+	controlPlanes []machineconfig.Host
 	// endpoint is the Kubernetes API's URL; empty means the first
 	// control-plane node's.
 	endpoint    string
@@ -51,7 +50,7 @@ func (plan *clusterPlan) configs() (controlPlane, worker *machineconfig.Config) 
 	config.Cluster.ControlPlane.Addresses = plan.controlPlanes
 	config.Cluster.Endpoint = plan.endpoint
 	if plan.endpoint == "" {
-		config.Cluster.Endpoint = "https://" + net.JoinHostPort(plan.controlPlanes[0].String(), kubernetesPort)
+		config.Cluster.Endpoint = "https://" + net.JoinHostPort(string(plan.controlPlanes[0]), kubernetesPort)
 	}
 	config.Secrets = plan.secrets
 	machine := *config.Machine
@@ -111,7 +110,7 @@ controlplane.yaml and worker.yaml for the nodes, osctl.yaml for you
 		Args: cobra.ExactArgs(1),
 	}
 	flags := command.Flags()
-	addresses := flags.StringSlice("control-plane", nil, "IP address of a control-plane node; may be repeated")
+	addresses := flags.StringSlice("control-plane", nil, "IP address or DNS name of a control-plane node; may be repeated")
 	endpoint := flags.String("kubernetes-endpoint", "", "URL of the Kubernetes API (default: the first control-plane node's)")
 	secretsFile := flags.String("secrets", "", "file of osctl gen secrets (default: new secrets)")
 	dir := flags.String("output-dir", ".", "directory to write to")
@@ -120,14 +119,10 @@ controlplane.yaml and worker.yaml for the nodes, osctl.yaml for you
 	command.RunE = func(_ *cobra.Command, args []string) error {
 		plan := &clusterPlan{name: args[0], endpoint: *endpoint, installDisk: *disk}
 		for _, text := range *addresses {
-			address, err := netip.ParseAddr(text)
-			if err != nil {
-				return usagef("--control-plane %q: expected an IP address such as 10.0.0.5", text)
-			}
-			plan.controlPlanes = append(plan.controlPlanes, address)
+			plan.controlPlanes = append(plan.controlPlanes, machineconfig.Host(text))
 		}
 		if len(plan.controlPlanes) == 0 {
-			return usagef("--control-plane is required: the IP address of a control-plane node")
+			return usagef("--control-plane is required: the IP address or DNS name of a control-plane node")
 		}
 		var err error
 		if plan.secrets, err = app.loadOrMakeSecrets(*secretsFile, plan.name); err != nil {
@@ -162,7 +157,7 @@ func (app *app) genConfig(plan *clusterPlan, dir string, force bool) error {
 	}
 	var endpoints []string
 	for _, address := range plan.controlPlanes {
-		endpoints = append(endpoints, net.JoinHostPort(address.String(), client.DefaultPort))
+		endpoints = append(endpoints, net.JoinHostPort(string(address), client.DefaultPort))
 	}
 	context, err := adminContext(plan.secrets, app.now(), endpoints, nil)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestGenConfigRefusesWhatNoNodeWouldTake(t *testing.T) {
 	harness := newHarness(t, nil)
 	dir := t.TempDir()
 	harness.fails(t, exitUsage, []string{"--control-plane is required"}, "gen", "config", "prod")
-	harness.fails(t, exitUsage, []string{"expected an IP address"}, "gen", "config", "prod", "--control-plane", "node-1")
+	harness.fails(t, exitError, []string{"expected an IP address or a DNS name"}, "gen", "config", "prod", "--control-plane", "node_1", "--output-dir", dir)
 	harness.fails(t, exitError, []string{"cluster.name: expected a DNS label"}, "gen", "config", "Prod_1", "--control-plane", "10.0.0.5", "--output-dir", dir)
 	harness.fails(t, exitError, []string{"overlaps cluster.network.podSubnet"}, "gen", "config", "prod", "--control-plane", "10.244.0.5", "--output-dir", dir)
 	harness.fails(t, exitError, []string{"none.yaml"}, "gen", "config", "prod", "--control-plane", "10.0.0.5", "--secrets", "none.yaml", "--output-dir", dir)

@@ -47,6 +47,6 @@ func (app *app) validate(name string) error {
 		defer file.Close()
 		reader = file
 	}
-	_, err := machineconfig.DecodeForNode(name, reader)
+	_, err := machineconfig.Decode(name, reader)
 	return err
 }

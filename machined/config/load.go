@@ -54,7 +54,7 @@ func Load(ctx context.Context, options Options) (*machineconfig.Config, Source, 
 	if err != nil {
 		return nil, source, err
 	}
-	config, err := machineconfig.DecodeForNode(string(source), bytes.NewReader(text))
+	config, err := machineconfig.Decode(string(source), bytes.NewReader(text))
 	return config, source, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +21,7 @@ var goodConfig = sync.OnceValue(func() string {
 	config.Machine.Type = machineconfig.ControlPlane
 	config.Cluster.Name = "test"
 	config.Cluster.Endpoint = "https://10.0.0.5:6443"
-	config.Cluster.ControlPlane.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.5")}
+	config.Cluster.ControlPlane.Addresses = []machineconfig.Host{"10.0.0.5"}
 	secrets, err := machineconfig.NewSecrets("test", time.Now())
 	if err != nil {
 		panic(err)
@@ -140,16 +139,5 @@ func TestFetchGivesUp(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// A config that is fine, and asks for what this version does not do, must not
-// fail later in the boot.
-func TestAWorkerIsRefusedHere(t *testing.T) {
-	text := strings.Replace(goodConfig(), "type: controlplane", "type: worker", 1)
-	_, _, err := Load(t.Context(), options(fstest.MapFS{FirmwarePath: {Data: []byte(text)}}, "", nil))
-	found := machineconfig.Errors(err)
-	if len(found) != 1 || found[0].Field != "machine.type" || found[0].Line == 0 {
-		t.Errorf("error: %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/pkg/identity"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/pki"
 	"go.yaml.in/yaml/v3"
 )
@@ -85,7 +85,7 @@ func TestKubeconfigHoldsTheStrongestRole(t *testing.T) {
 
 func TestAPIServerIsKnownByEveryName(t *testing.T) {
 	k := testKubernetes(t, Options{Hostname: "node-1"})
-	k.options.Config.Cluster.ControlPlane.Addresses = []netip.Addr{netip.MustParseAddr("10.0.2.16")}
+	k.options.Config.Cluster.ControlPlane.Addresses = []machineconfig.Host{"10.0.2.16"}
 	files, err := k.apiServerFiles()
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,14 @@ func (k *Kubernetes) apiNames() (names []string, addresses []netip.Addr) {
 	}
 	// The first address of the service subnet is the Service "kubernetes".
 	addresses = append(addresses, k.options.NodeIP, cluster.Network.ServiceSubnet.Masked().Addr().Next())
-	addresses = append(addresses, cluster.ControlPlane.Addresses...)
+	for _, host := range cluster.ControlPlane.Addresses {
+		if address, ok := host.Addr(); ok {
+			addresses = append(addresses, address)
+		} else {
+			names = append(names, string(host))
+		}
+	}
+	addresses = append(addresses, cluster.ControlPlane.VirtualIPs...)
 	if endpoint, err := url.Parse(cluster.Endpoint); err == nil && endpoint.Hostname() != "" {
 		if address, err := netip.ParseAddr(endpoint.Hostname()); err == nil {
 			addresses = append(addresses, address)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/keelson-os/keelson/pkg/api/cluster"
+	"github.com/keelson-os/keelson/pkg/api/etcd"
 	"github.com/keelson-os/keelson/pkg/api/image"
 	"github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
@@ -67,6 +68,7 @@ type Client struct {
 	Service  service.ServiceServiceClient
 	Log      log.LogServiceClient
 	Cluster  cluster.ClusterServiceClient
+	Etcd     etcd.EtcdServiceClient
 	Image    image.ImageServiceClient
 	Workload workload.WorkloadServiceClient
 
@@ -118,6 +120,7 @@ func New(conn *grpc.ClientConn) *Client {
 		Service:  service.NewServiceServiceClient(conn),
 		Log:      log.NewLogServiceClient(conn),
 		Cluster:  cluster.NewClusterServiceClient(conn),
+		Etcd:     etcd.NewEtcdServiceClient(conn),
 		Image:    image.NewImageServiceClient(conn),
 		Workload: workload.NewWorkloadServiceClient(conn),
 		conn:     conn,

@@ -15,6 +15,11 @@ const (
 	EtcdBackup = "os:etcd:backup"
 )
 
+// Forwarder marks the certificate by which a control-plane node's apid passes
+// calls on to other nodes. It is no role: it lets its holder say, in metadata,
+// for whom it calls. Only nodes that hold the OS CA's key have one.
+const Forwarder = "os:forwarder"
+
 // Metadata by which apid tells machined who calls. What a client itself sends
 // under MetadataPrefix never gets past apid.
 const (
@@ -23,6 +28,10 @@ const (
 	MetadataRole   = MetadataPrefix + "role"  // repeated
 	MetadataUntil  = MetadataPrefix + "until" // when the caller's certificate expires, as RFC 3339
 )
+
+// MetadataNode is what a client asks under: the name or address of the node
+// that is to answer its call, instead of the one it is connected to.
+const MetadataNode = MetadataPrefix + "node"
 
 // APID is apid's own user in Kubernetes, which may do nothing but act as
 // others.

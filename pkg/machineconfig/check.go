@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var (
@@ -21,6 +22,7 @@ var (
 	flagName   = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
 	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	numericEnd = regexp.MustCompile(`(^|\.)[0-9]+$`)
 	ownLabels  = regexp.MustCompile(`(^|\.)(kubelet|node)\.kubernetes\.io$|^topology\.kubernetes\.io$`)
 )
@@ -41,6 +43,12 @@ func (decoder *decoder) oneOf(path, value string, allowed ...string) {
 		return
 	}
 	decoder.failAt(path, "expected %s, found %q", choice, shorten(value))
+}
+
+func (decoder *decoder) between(path string, value, least, most time.Duration) {
+	if value < least || value > most {
+		decoder.failAt(path, "expected %s to %s, found %s", least, most, value)
+	}
 }
 
 func (decoder *decoder) label(path, value string) {

@@ -22,21 +22,6 @@ const maxDocuments = 16
 // defaults and validates. What is wrong is returned all together, as *Error
 // joined: see Errors. name stands for the source in their texts.
 func Decode(name string, reader io.Reader) (*Config, error) {
-	return decodeConfig(name, reader, (*decoder).validateConfig)
-}
-
-// DecodeForNode is Decode as a node of this version does it: it also refuses
-// what a config may ask for and this version does not do.
-func DecodeForNode(name string, reader io.Reader) (*Config, error) {
-	return decodeConfig(name, reader, func(decoder *decoder, config *Config) {
-		decoder.validateConfig(config)
-		if config.Machine.Type == Worker {
-			decoder.failAt("machine.type", "%s nodes are not supported by this version: expected %s", Worker, ControlPlane)
-		}
-	})
-}
-
-func decodeConfig(name string, reader io.Reader, validate func(*decoder, *Config)) (*Config, error) {
 	decoder := &decoder{file: name, positions: map[string]position{}}
 	config, err := decoder.decode(reader)
 	if err != nil {
@@ -48,7 +33,7 @@ func decodeConfig(name string, reader io.Reader, validate func(*decoder, *Config
 		}
 	}
 	if len(decoder.errors) == 0 {
-		validate(decoder, config)
+		decoder.validateConfig(config)
 	}
 	if len(decoder.errors) > 0 {
 		return nil, join(decoder.errors)

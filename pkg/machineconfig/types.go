@@ -24,8 +24,23 @@ const (
 	Worker       = "worker"
 )
 
-// BackendVXLAN carries pod traffic between nodes inside UDP.
-const BackendVXLAN = "vxlan"
+// What joins the nodes' pod subnets.
+const (
+	// CNIFlannel is built in.
+	CNIFlannel = "flannel"
+	// CNINone leaves the pod network to an add-on.
+	CNINone = "none"
+)
+
+// How flannel carries pod traffic between nodes.
+const (
+	// BackendVXLAN carries it inside UDP.
+	BackendVXLAN = "vxlan"
+	// BackendHostGW routes it as it is; all nodes must be in one layer-2 network.
+	BackendHostGW = "host-gw"
+	// BackendWireGuard carries it encrypted inside UDP.
+	BackendWireGuard = "wireguard"
+)
 
 // Config is everything a node is told: one document of each kind.
 type Config struct {
@@ -92,6 +107,12 @@ type Kubelet struct {
 	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
 	// NodeLabels are set when the node registers.
 	NodeLabels map[string]string `yaml:"nodeLabels,omitempty"`
+	// ShutdownGracePeriod is how long pods may take to end when the node goes
+	// down: 0s to 1h. Critical pods have the last third of it.
+	ShutdownGracePeriod time.Duration `yaml:"shutdownGracePeriod"`
+	// DrainTimeout is how long a reboot or shutdown waits, before that, for pods
+	// to be evicted as their PodDisruptionBudgets allow: 0s to 24h.
+	DrainTimeout time.Duration `yaml:"drainTimeout"`
 }
 
 // Cluster is what holds for every node of a cluster.
@@ -110,8 +131,21 @@ type Cluster struct {
 
 // ControlPlanes says where the control-plane nodes are.
 type ControlPlanes struct {
-	// Addresses of the control-plane nodes: "10.0.0.5".
-	Addresses []netip.Addr `yaml:"addresses"`
+	// Addresses of the control-plane nodes, IP addresses or DNS names:
+	// "10.0.0.5". A node that joins asks them; it needs one that answers.
+	Addresses []Host `yaml:"addresses"`
+	// VirtualIPs are addresses that one healthy control-plane node holds at a
+	// time, for clients outside the cluster: at most one IPv4 and one IPv6.
+	VirtualIPs []netip.Addr `yaml:"virtualIPs,omitempty"`
+}
+
+// Host is an IP address or a DNS name.
+type Host string
+
+// Addr returns the address, if the host is one.
+func (host Host) Addr() (netip.Addr, bool) {
+	address, err := netip.ParseAddr(string(host))
+	return address, err == nil
 }
 
 // ClusterNetwork is what pods and services live in.
@@ -122,7 +156,9 @@ type ClusterNetwork struct {
 	ServiceSubnet netip.Prefix `yaml:"serviceSubnet"`
 	// DNSDomain ends every service's name.
 	DNSDomain string `yaml:"dnsDomain"`
-	// Backend is BackendVXLAN.
+	// CNI is CNIFlannel, or CNINone for a pod network of your own.
+	CNI string `yaml:"cni"`
+	// Backend is flannel's: BackendVXLAN, BackendHostGW or BackendWireGuard.
 	Backend string `yaml:"backend"`
 }
 
@@ -134,6 +170,38 @@ type Etcd struct {
 	// ElectionTimeout is how long the others wait for it before they elect a
 	// new one: at least five heartbeats, at most 50s.
 	ElectionTimeout time.Duration `yaml:"electionTimeout"`
+	// Snapshots that are made by themselves.
+	Snapshots EtcdSnapshots `yaml:"snapshots"`
+}
+
+// EtcdSnapshots says how often snapshots of etcd are made and where they go.
+// Every control-plane node keeps some of its own on its disk.
+type EtcdSnapshots struct {
+	// Interval between two: at least 1m, or 0s for none.
+	Interval time.Duration `yaml:"interval"`
+	// Keep is how many a node keeps: at least 1.
+	Keep int `yaml:"keep"`
+	// MaxAge is when one is removed although it is among those; the newest
+	// always stays. 0s is never.
+	MaxAge time.Duration `yaml:"maxAge"`
+	// S3 is a store that the leader sends its snapshots to.
+	S3 S3Store `yaml:"s3,omitempty"`
+}
+
+// S3Store is a bucket of an S3-compatible store. The keys to it are
+// secrets.snapshotStore.
+type S3Store struct {
+	// Endpoint is its URL: "https://s3.example.com". Empty: no store is used.
+	Endpoint string `yaml:"endpoint,omitempty"`
+	// Bucket that holds the snapshots; it must exist.
+	Bucket string `yaml:"bucket,omitempty"`
+	// Prefix begins the names of the objects; "keelson/CLUSTER/" is one.
+	Prefix string `yaml:"prefix,omitempty"`
+	// Region, where the store asks for one.
+	Region string `yaml:"region,omitempty"`
+	// CA is the certificate (PEM) of the store's authority, if it is not a
+	// public one.
+	CA string `yaml:"ca,omitempty"`
 }
 
 // Component is what is asked of one Kubernetes component.
@@ -160,6 +228,16 @@ type Secrets struct {
 	ServiceAccountKey Secret `yaml:"serviceAccountKey,omitempty"`
 	// EncryptionKey encrypts Kubernetes' secrets in etcd: 32 bytes in base64.
 	EncryptionKey Secret `yaml:"encryptionKey,omitempty"`
+	// SnapshotStore are the keys to cluster.etcd.snapshots.s3.
+	SnapshotStore S3Keys `yaml:"snapshotStore,omitempty"`
+}
+
+// S3Keys prove to an S3-compatible store who asks.
+type S3Keys struct {
+	// AccessKeyID names the key.
+	AccessKeyID string `yaml:"accessKeyID,omitempty"`
+	// SecretAccessKey is the key itself.
+	SecretAccessKey Secret `yaml:"secretAccessKey,omitempty"`
 }
 
 // KeyPair is a CA's certificate and, on control-plane nodes, its key (PEM).

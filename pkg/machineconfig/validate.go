@@ -69,6 +69,8 @@ func (decoder *decoder) validateMachine(machine *Machine) {
 	}
 	decoder.extraArgs("machine.kubelet.extraArgs", machine.Kubelet.ExtraArgs)
 	decoder.nodeLabels("machine.kubelet.nodeLabels", machine.Kubelet.NodeLabels)
+	decoder.between("machine.kubelet.shutdownGracePeriod", machine.Kubelet.ShutdownGracePeriod, 0, time.Hour)
+	decoder.between("machine.kubelet.drainTimeout", machine.Kubelet.DrainTimeout, 0, 24*time.Hour)
 }
 
 func (decoder *decoder) validateInterface(path string, link *Interface) {
@@ -119,18 +121,14 @@ func (decoder *decoder) validateCluster(cluster *Cluster) {
 	if len(cluster.ControlPlane.Addresses) == 0 {
 		decoder.failAt("cluster.controlPlane.addresses", "required: the addresses of the control-plane nodes")
 	}
-	for i, address := range cluster.ControlPlane.Addresses {
-		path := fmt.Sprintf("cluster.controlPlane.addresses[%d]", i)
-		decoder.host(path, address)
-		if slices.Contains(cluster.ControlPlane.Addresses[:i], address) {
-			decoder.failAt(path, "%s is given twice", address)
-		}
-	}
+	decoder.validateControlPlane(&cluster.ControlPlane)
 	decoder.validateSubnets(&cluster.Network)
 	if !dnsDomain.MatchString(cluster.Network.DNSDomain) || len(cluster.Network.DNSDomain) > 200 {
 		decoder.failAt("cluster.network.dnsDomain", `expected a domain such as "cluster.local"`)
 	}
-	decoder.oneOf("cluster.network.backend", cluster.Network.Backend, BackendVXLAN)
+	decoder.oneOf("cluster.network.cni", cluster.Network.CNI, CNIFlannel, CNINone)
+	decoder.oneOf("cluster.network.backend", cluster.Network.Backend, BackendVXLAN, BackendHostGW, BackendWireGuard)
+	decoder.validateSnapshots(&cluster.Etcd.Snapshots)
 	if cluster.Etcd.HeartbeatInterval < minHeartbeat {
 		decoder.failAt("cluster.etcd.heartbeatInterval", "expected at least %s, found %s", minHeartbeat, cluster.Etcd.HeartbeatInterval)
 	}
@@ -141,6 +139,67 @@ func (decoder *decoder) validateCluster(cluster *Cluster) {
 	decoder.extraArgs("cluster.apiServer.extraArgs", cluster.APIServer.ExtraArgs)
 	decoder.extraArgs("cluster.controllerManager.extraArgs", cluster.ControllerManager.ExtraArgs)
 	decoder.extraArgs("cluster.scheduler.extraArgs", cluster.Scheduler.ExtraArgs)
+}
+
+func (decoder *decoder) validateControlPlane(nodes *ControlPlanes) {
+	for i, host := range nodes.Addresses {
+		path := fmt.Sprintf("cluster.controlPlane.addresses[%d]", i)
+		if address, ok := host.Addr(); ok {
+			decoder.host(path, address)
+		} else if !dnsDomain.MatchString(string(host)) || numericEnd.MatchString(string(host)) || len(host) > 253 {
+			decoder.failAt(path, `expected an IP address or a DNS name such as "10.0.0.5", found %q`, shorten(string(host)))
+		}
+		if slices.Contains(nodes.Addresses[:i], host) {
+			decoder.failAt(path, "%s is given twice", host)
+		}
+	}
+	for i, address := range nodes.VirtualIPs {
+		path := fmt.Sprintf("cluster.controlPlane.virtualIPs[%d]", i)
+		decoder.host(path, address)
+		if slices.Contains(nodes.Addresses, Host(address.String())) {
+			decoder.failAt(path, "%s is a control-plane node's own address: expected one that no machine has", address)
+		}
+		if slices.ContainsFunc(nodes.VirtualIPs[:i], func(other netip.Addr) bool { return other.Is4() == address.Is4() }) {
+			decoder.failAt(path, "expected at most one IPv4 and one IPv6 address")
+		}
+	}
+}
+
+// minSnapshotInterval keeps snapshots from being most of what the disk does.
+const minSnapshotInterval = time.Minute
+
+func (decoder *decoder) validateSnapshots(snapshots *EtcdSnapshots) {
+	const path = "cluster.etcd.snapshots"
+	if snapshots.Interval != 0 && snapshots.Interval < minSnapshotInterval {
+		decoder.failAt(path+".interval", "expected at least %s, or 0s for none, found %s", minSnapshotInterval, snapshots.Interval)
+	}
+	if snapshots.Keep < 1 {
+		decoder.failAt(path+".keep", "expected at least 1, found %d", snapshots.Keep)
+	}
+	if snapshots.MaxAge < 0 {
+		decoder.failAt(path+".maxAge", "expected 0s or more, found %s", snapshots.MaxAge)
+	}
+	decoder.validateStore(path+".s3", &snapshots.S3)
+}
+
+func (decoder *decoder) validateStore(path string, store *S3Store) {
+	if store.Endpoint == "" {
+		if *store != (S3Store{}) {
+			decoder.failAt(path+".endpoint", "required: the store's URL")
+		}
+		return
+	}
+	if !validEndpoint(strings.Replace(store.Endpoint, "http://", "https://", 1)) {
+		decoder.failAt(path+".endpoint", `expected the store's URL such as "https://s3.example.com"`)
+	}
+	if !bucketName.MatchString(store.Bucket) {
+		decoder.failAt(path+".bucket", "expected a bucket's name: 3 to 63 of a-z, 0-9, . and -")
+	}
+	if store.CA != "" {
+		if _, err := pki.ParseCert([]byte(store.CA)); err != nil {
+			decoder.failAt(path+".ca", "%s", err)
+		}
+	}
 }
 
 func (decoder *decoder) validateSubnets(network *ClusterNetwork) {
@@ -188,8 +247,17 @@ func (decoder *decoder) validateAddresses(config *Config) {
 			check(fmt.Sprintf("machine.network.interfaces[%d].addresses[%d]", i, j), address.Masked())
 		}
 	}
-	for i, address := range config.Cluster.ControlPlane.Addresses {
-		check(fmt.Sprintf("cluster.controlPlane.addresses[%d]", i), netip.PrefixFrom(address, address.BitLen()))
+	for i, host := range config.Cluster.ControlPlane.Addresses {
+		if address, ok := host.Addr(); ok {
+			check(fmt.Sprintf("cluster.controlPlane.addresses[%d]", i), netip.PrefixFrom(address, address.BitLen()))
+		}
+	}
+	for i, address := range config.Cluster.ControlPlane.VirtualIPs {
+		check(fmt.Sprintf("cluster.controlPlane.virtualIPs[%d]", i), netip.PrefixFrom(address, address.BitLen()))
+	}
+	if store := config.Cluster.Etcd.Snapshots.S3; store.Endpoint != "" && config.Machine.Type == ControlPlane {
+		decoder.required("secrets.snapshotStore.accessKeyID", config.Secrets.SnapshotStore.AccessKeyID, " by cluster.etcd.snapshots.s3")
+		decoder.required("secrets.snapshotStore.secretAccessKey", string(config.Secrets.SnapshotStore.SecretAccessKey), " by cluster.etcd.snapshots.s3")
 	}
 }
 

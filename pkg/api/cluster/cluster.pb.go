@@ -327,6 +327,283 @@ func (x *KubeconfigResponse) GetKubeconfig() []byte {
 	return nil
 }
 
+type RecoverRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes of the snapshot; at most 1 MiB.
+	Chunk         []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverRequest) Reset() {
+	*x = RecoverRequest{}
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverRequest) ProtoMessage() {}
+
+func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
+func (*RecoverRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_cluster_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RecoverRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type RecoverResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the snapshot.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Keys in it.
+	Keys          int64 `protobuf:"varint,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverResponse) Reset() {
+	*x = RecoverResponse{}
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverResponse) ProtoMessage() {}
+
+func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
+func (*RecoverResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_cluster_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecoverResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetKeys() int64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+type NodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesRequest) Reset() {
+	*x = NodesRequest{}
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesRequest) ProtoMessage() {}
+
+func (x *NodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
+func (*NodesRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_cluster_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+type NodesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesResponse) Reset() {
+	*x = NodesResponse{}
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesResponse) ProtoMessage() {}
+
+func (x *NodesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
+func (*NodesResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_cluster_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *NodesResponse) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type Node struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in Kubernetes, the hostname.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// IP addresses by which the others reach it, the first one preferred.
+	Addresses    []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	ControlPlane bool     `protobuf:"varint,3,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
+	// Kubernetes' condition Ready.
+	Ready bool `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why it is not.
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// Of its kubelet, which is the OS version: "v1.37.1".
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// No new pods are placed on it.
+	Unschedulable bool `protobuf:"varint,7,opt,name=unschedulable,proto3" json:"unschedulable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Node) Reset() {
+	*x = Node{}
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Node) ProtoMessage() {}
+
+func (x *Node) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_cluster_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Node.ProtoReflect.Descriptor instead.
+func (*Node) Descriptor() ([]byte, []int) {
+	return file_pkg_api_cluster_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Node) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Node) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Node) GetControlPlane() bool {
+	if x != nil {
+		return x.ControlPlane
+	}
+	return false
+}
+
+func (x *Node) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Node) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Node) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Node) GetUnschedulable() bool {
+	if x != nil {
+		return x.Unschedulable
+	}
+	return false
+}
+
 var File_pkg_api_cluster_cluster_proto protoreflect.FileDescriptor
 
 const file_pkg_api_cluster_cluster_proto_rawDesc = "" +
@@ -346,12 +623,30 @@ const file_pkg_api_cluster_cluster_proto_rawDesc = "" +
 	"\x12KubeconfigResponse\x12\x1e\n" +
 	"\n" +
 	"kubeconfig\x18\x01 \x01(\fR\n" +
-	"kubeconfig2\x98\x02\n" +
+	"kubeconfig\"&\n" +
+	"\x0eRecoverRequest\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"A\n" +
+	"\x0fRecoverResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\x03R\x04keys\"\x0e\n" +
+	"\fNodesRequest\"?\n" +
+	"\rNodesResponse\x12.\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x18.keelson.cluster.v1.NodeR\x05nodes\"\xcd\x01\n" +
+	"\x04Node\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x12#\n" +
+	"\rcontrol_plane\x18\x03 \x01(\bR\fcontrolPlane\x12\x14\n" +
+	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12$\n" +
+	"\runschedulable\x18\a \x01(\bR\runschedulable2\xbc\x03\n" +
 	"\x0eClusterService\x12X\n" +
 	"\tBootstrap\x12$.keelson.cluster.v1.BootstrapRequest\x1a%.keelson.cluster.v1.BootstrapResponse\x12O\n" +
 	"\x06Health\x12!.keelson.cluster.v1.HealthRequest\x1a\".keelson.cluster.v1.HealthResponse\x12[\n" +
 	"\n" +
-	"Kubeconfig\x12%.keelson.cluster.v1.KubeconfigRequest\x1a&.keelson.cluster.v1.KubeconfigResponseB/Z-github.com/keelson-os/keelson/pkg/api/clusterb\x06proto3"
+	"Kubeconfig\x12%.keelson.cluster.v1.KubeconfigRequest\x1a&.keelson.cluster.v1.KubeconfigResponse\x12T\n" +
+	"\aRecover\x12\".keelson.cluster.v1.RecoverRequest\x1a#.keelson.cluster.v1.RecoverResponse(\x01\x12L\n" +
+	"\x05Nodes\x12 .keelson.cluster.v1.NodesRequest\x1a!.keelson.cluster.v1.NodesResponseB/Z-github.com/keelson-os/keelson/pkg/api/clusterb\x06proto3"
 
 var (
 	file_pkg_api_cluster_cluster_proto_rawDescOnce sync.Once
@@ -365,7 +660,7 @@ func file_pkg_api_cluster_cluster_proto_rawDescGZIP() []byte {
 	return file_pkg_api_cluster_cluster_proto_rawDescData
 }
 
-var file_pkg_api_cluster_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_pkg_api_cluster_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pkg_api_cluster_cluster_proto_goTypes = []any{
 	(*BootstrapRequest)(nil),   // 0: keelson.cluster.v1.BootstrapRequest
 	(*BootstrapResponse)(nil),  // 1: keelson.cluster.v1.BootstrapResponse
@@ -374,20 +669,30 @@ var file_pkg_api_cluster_cluster_proto_goTypes = []any{
 	(*Check)(nil),              // 4: keelson.cluster.v1.Check
 	(*KubeconfigRequest)(nil),  // 5: keelson.cluster.v1.KubeconfigRequest
 	(*KubeconfigResponse)(nil), // 6: keelson.cluster.v1.KubeconfigResponse
+	(*RecoverRequest)(nil),     // 7: keelson.cluster.v1.RecoverRequest
+	(*RecoverResponse)(nil),    // 8: keelson.cluster.v1.RecoverResponse
+	(*NodesRequest)(nil),       // 9: keelson.cluster.v1.NodesRequest
+	(*NodesResponse)(nil),      // 10: keelson.cluster.v1.NodesResponse
+	(*Node)(nil),               // 11: keelson.cluster.v1.Node
 }
 var file_pkg_api_cluster_cluster_proto_depIdxs = []int32{
-	4, // 0: keelson.cluster.v1.HealthResponse.checks:type_name -> keelson.cluster.v1.Check
-	0, // 1: keelson.cluster.v1.ClusterService.Bootstrap:input_type -> keelson.cluster.v1.BootstrapRequest
-	2, // 2: keelson.cluster.v1.ClusterService.Health:input_type -> keelson.cluster.v1.HealthRequest
-	5, // 3: keelson.cluster.v1.ClusterService.Kubeconfig:input_type -> keelson.cluster.v1.KubeconfigRequest
-	1, // 4: keelson.cluster.v1.ClusterService.Bootstrap:output_type -> keelson.cluster.v1.BootstrapResponse
-	3, // 5: keelson.cluster.v1.ClusterService.Health:output_type -> keelson.cluster.v1.HealthResponse
-	6, // 6: keelson.cluster.v1.ClusterService.Kubeconfig:output_type -> keelson.cluster.v1.KubeconfigResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4,  // 0: keelson.cluster.v1.HealthResponse.checks:type_name -> keelson.cluster.v1.Check
+	11, // 1: keelson.cluster.v1.NodesResponse.nodes:type_name -> keelson.cluster.v1.Node
+	0,  // 2: keelson.cluster.v1.ClusterService.Bootstrap:input_type -> keelson.cluster.v1.BootstrapRequest
+	2,  // 3: keelson.cluster.v1.ClusterService.Health:input_type -> keelson.cluster.v1.HealthRequest
+	5,  // 4: keelson.cluster.v1.ClusterService.Kubeconfig:input_type -> keelson.cluster.v1.KubeconfigRequest
+	7,  // 5: keelson.cluster.v1.ClusterService.Recover:input_type -> keelson.cluster.v1.RecoverRequest
+	9,  // 6: keelson.cluster.v1.ClusterService.Nodes:input_type -> keelson.cluster.v1.NodesRequest
+	1,  // 7: keelson.cluster.v1.ClusterService.Bootstrap:output_type -> keelson.cluster.v1.BootstrapResponse
+	3,  // 8: keelson.cluster.v1.ClusterService.Health:output_type -> keelson.cluster.v1.HealthResponse
+	6,  // 9: keelson.cluster.v1.ClusterService.Kubeconfig:output_type -> keelson.cluster.v1.KubeconfigResponse
+	8,  // 10: keelson.cluster.v1.ClusterService.Recover:output_type -> keelson.cluster.v1.RecoverResponse
+	10, // 11: keelson.cluster.v1.ClusterService.Nodes:output_type -> keelson.cluster.v1.NodesResponse
+	7,  // [7:12] is the sub-list for method output_type
+	2,  // [2:7] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_pkg_api_cluster_cluster_proto_init() }
@@ -401,7 +706,7 @@ func file_pkg_api_cluster_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_api_cluster_cluster_proto_rawDesc), len(file_pkg_api_cluster_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

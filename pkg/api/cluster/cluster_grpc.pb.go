@@ -24,6 +24,8 @@ const (
 	ClusterService_Bootstrap_FullMethodName  = "/keelson.cluster.v1.ClusterService/Bootstrap"
 	ClusterService_Health_FullMethodName     = "/keelson.cluster.v1.ClusterService/Health"
 	ClusterService_Kubeconfig_FullMethodName = "/keelson.cluster.v1.ClusterService/Kubeconfig"
+	ClusterService_Recover_FullMethodName    = "/keelson.cluster.v1.ClusterService/Recover"
+	ClusterService_Nodes_FullMethodName      = "/keelson.cluster.v1.ClusterService/Nodes"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -39,6 +41,14 @@ type ClusterServiceClient interface {
 	// Kubeconfig makes a new client certificate for the caller and returns a
 	// kubeconfig that holds it.
 	Kubeconfig(ctx context.Context, in *KubeconfigRequest, opts ...grpc.CallOption) (*KubeconfigResponse, error)
+	// Recover makes this node the first member of a new etcd cluster that holds
+	// what a snapshot holds. The client streams the snapshot. InvalidArgument for
+	// one that is truncated, altered or of another etcd version; FailedPrecondition
+	// where Bootstrap has it. Nothing is changed then.
+	Recover(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RecoverRequest, RecoverResponse], error)
+	// Nodes lists the cluster's nodes as this node last heard of them: it answers
+	// also while Kubernetes or etcd do not.
+	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -79,6 +89,29 @@ func (c *clusterServiceClient) Kubeconfig(ctx context.Context, in *KubeconfigReq
 	return out, nil
 }
 
+func (c *clusterServiceClient) Recover(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RecoverRequest, RecoverResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[0], ClusterService_Recover_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RecoverRequest, RecoverResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_RecoverClient = grpc.ClientStreamingClient[RecoverRequest, RecoverResponse]
+
+func (c *clusterServiceClient) Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodesResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Nodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -92,6 +125,14 @@ type ClusterServiceServer interface {
 	// Kubeconfig makes a new client certificate for the caller and returns a
 	// kubeconfig that holds it.
 	Kubeconfig(context.Context, *KubeconfigRequest) (*KubeconfigResponse, error)
+	// Recover makes this node the first member of a new etcd cluster that holds
+	// what a snapshot holds. The client streams the snapshot. InvalidArgument for
+	// one that is truncated, altered or of another etcd version; FailedPrecondition
+	// where Bootstrap has it. Nothing is changed then.
+	Recover(grpc.ClientStreamingServer[RecoverRequest, RecoverResponse]) error
+	// Nodes lists the cluster's nodes as this node last heard of them: it answers
+	// also while Kubernetes or etcd do not.
+	Nodes(context.Context, *NodesRequest) (*NodesResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -110,6 +151,12 @@ func (UnimplementedClusterServiceServer) Health(context.Context, *HealthRequest)
 }
 func (UnimplementedClusterServiceServer) Kubeconfig(context.Context, *KubeconfigRequest) (*KubeconfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kubeconfig not implemented")
+}
+func (UnimplementedClusterServiceServer) Recover(grpc.ClientStreamingServer[RecoverRequest, RecoverResponse]) error {
+	return status.Error(codes.Unimplemented, "method Recover not implemented")
+}
+func (UnimplementedClusterServiceServer) Nodes(context.Context, *NodesRequest) (*NodesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -186,6 +233,31 @@ func _ClusterService_Kubeconfig_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_Recover_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ClusterServiceServer).Recover(&grpc.GenericServerStream[RecoverRequest, RecoverResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_RecoverServer = grpc.ClientStreamingServer[RecoverRequest, RecoverResponse]
+
+func _ClusterService_Nodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Nodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Nodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Nodes(ctx, req.(*NodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -205,7 +277,17 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Kubeconfig",
 			Handler:    _ClusterService_Kubeconfig_Handler,
 		},
+		{
+			MethodName: "Nodes",
+			Handler:    _ClusterService_Nodes_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Recover",
+			Handler:       _ClusterService_Recover_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "pkg/api/cluster/cluster.proto",
 }

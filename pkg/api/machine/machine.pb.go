@@ -453,7 +453,9 @@ func (x *StatsResponse) GetVarAvailable() uint64 {
 }
 
 type RebootRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Do not drain, do not wait for pods' grace periods.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +488,13 @@ func (x *RebootRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RebootRequest.ProtoReflect.Descriptor instead.
 func (*RebootRequest) Descriptor() ([]byte, []int) {
 	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RebootRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type RebootResponse struct {
@@ -525,7 +534,9 @@ func (*RebootResponse) Descriptor() ([]byte, []int) {
 }
 
 type ShutdownRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Do not drain, do not wait for pods' grace periods.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +569,13 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
 	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ShutdownRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type ShutdownResponse struct {
@@ -596,6 +614,88 @@ func (*ShutdownResponse) Descriptor() ([]byte, []int) {
 	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{9}
 }
 
+type ResetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Do not drain, and leave etcd even if the others have no quorum then, or
+	// without them knowing.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetRequest) Reset() {
+	*x = ResetRequest{}
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetRequest) ProtoMessage() {}
+
+func (x *ResetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetRequest.ProtoReflect.Descriptor instead.
+func (*ResetRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ResetRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ResetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetResponse) Reset() {
+	*x = ResetResponse{}
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetResponse) ProtoMessage() {}
+
+func (x *ResetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetResponse.ProtoReflect.Descriptor instead.
+func (*ResetResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{11}
+}
+
 type EventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Keep the stream open and send what happens from now on.
@@ -608,7 +708,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_pkg_api_machine_machine_proto_msgTypes[10]
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +720,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_machine_machine_proto_msgTypes[10]
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +733,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{10}
+	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -672,7 +772,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pkg_api_machine_machine_proto_msgTypes[11]
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +784,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_machine_machine_proto_msgTypes[11]
+	mi := &file_pkg_api_machine_machine_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +797,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{11}
+	return file_pkg_api_machine_machine_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -782,11 +882,16 @@ const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\bcpu_idle\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\acpuIdle\x12)\n" +
 	"\x10context_switches\x18\x06 \x01(\x04R\x0fcontextSwitches\x12\x1b\n" +
 	"\tvar_total\x18\a \x01(\x04R\bvarTotal\x12#\n" +
-	"\rvar_available\x18\b \x01(\x04R\fvarAvailable\"\x0f\n" +
-	"\rRebootRequest\"\x10\n" +
-	"\x0eRebootResponse\"\x11\n" +
-	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse\";\n" +
+	"\rvar_available\x18\b \x01(\x04R\fvarAvailable\"%\n" +
+	"\rRebootRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"\x10\n" +
+	"\x0eRebootResponse\"'\n" +
+	"\x0fShutdownRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"\x12\n" +
+	"\x10ShutdownResponse\"$\n" +
+	"\fResetRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"\x0f\n" +
+	"\rResetResponse\";\n" +
 	"\rEventsRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x02 \x01(\rR\x04tail\"\xed\x01\n" +
@@ -798,13 +903,14 @@ const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x18\n" +
 	"\asubject\x18\x05 \x01(\tR\asubject\x12\x16\n" +
 	"\x06action\x18\x06 \x01(\tR\x06action\x12\x18\n" +
-	"\amessage\x18\a \x01(\tR\amessage2\xf5\x03\n" +
+	"\amessage\x18\a \x01(\tR\amessage2\xc3\x04\n" +
 	"\x0eMachineService\x12R\n" +
 	"\aVersion\x12\".keelson.machine.v1.VersionRequest\x1a#.keelson.machine.v1.VersionResponse\x12O\n" +
 	"\x06Status\x12!.keelson.machine.v1.StatusRequest\x1a\".keelson.machine.v1.StatusResponse\x12L\n" +
 	"\x05Stats\x12 .keelson.machine.v1.StatsRequest\x1a!.keelson.machine.v1.StatsResponse\x12O\n" +
 	"\x06Reboot\x12!.keelson.machine.v1.RebootRequest\x1a\".keelson.machine.v1.RebootResponse\x12U\n" +
-	"\bShutdown\x12#.keelson.machine.v1.ShutdownRequest\x1a$.keelson.machine.v1.ShutdownResponse\x12H\n" +
+	"\bShutdown\x12#.keelson.machine.v1.ShutdownRequest\x1a$.keelson.machine.v1.ShutdownResponse\x12L\n" +
+	"\x05Reset\x12 .keelson.machine.v1.ResetRequest\x1a!.keelson.machine.v1.ResetResponse\x12H\n" +
 	"\x06Events\x12!.keelson.machine.v1.EventsRequest\x1a\x19.keelson.machine.v1.Event0\x01B/Z-github.com/keelson-os/keelson/pkg/api/machineb\x06proto3"
 
 var (
@@ -820,7 +926,7 @@ func file_pkg_api_machine_machine_proto_rawDescGZIP() []byte {
 }
 
 var file_pkg_api_machine_machine_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pkg_api_machine_machine_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_pkg_api_machine_machine_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_pkg_api_machine_machine_proto_goTypes = []any{
 	(StatusResponse_Stage)(0),     // 0: keelson.machine.v1.StatusResponse.Stage
 	(*VersionRequest)(nil),        // 1: keelson.machine.v1.VersionRequest
@@ -833,32 +939,36 @@ var file_pkg_api_machine_machine_proto_goTypes = []any{
 	(*RebootResponse)(nil),        // 8: keelson.machine.v1.RebootResponse
 	(*ShutdownRequest)(nil),       // 9: keelson.machine.v1.ShutdownRequest
 	(*ShutdownResponse)(nil),      // 10: keelson.machine.v1.ShutdownResponse
-	(*EventsRequest)(nil),         // 11: keelson.machine.v1.EventsRequest
-	(*Event)(nil),                 // 12: keelson.machine.v1.Event
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*ResetRequest)(nil),          // 11: keelson.machine.v1.ResetRequest
+	(*ResetResponse)(nil),         // 12: keelson.machine.v1.ResetResponse
+	(*EventsRequest)(nil),         // 13: keelson.machine.v1.EventsRequest
+	(*Event)(nil),                 // 14: keelson.machine.v1.Event
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_pkg_api_machine_machine_proto_depIdxs = []int32{
 	0,  // 0: keelson.machine.v1.StatusResponse.stage:type_name -> keelson.machine.v1.StatusResponse.Stage
-	13, // 1: keelson.machine.v1.StatsResponse.uptime:type_name -> google.protobuf.Duration
-	13, // 2: keelson.machine.v1.StatsResponse.cpu_busy:type_name -> google.protobuf.Duration
-	13, // 3: keelson.machine.v1.StatsResponse.cpu_idle:type_name -> google.protobuf.Duration
-	14, // 4: keelson.machine.v1.Event.time:type_name -> google.protobuf.Timestamp
-	13, // 5: keelson.machine.v1.Event.since_boot:type_name -> google.protobuf.Duration
+	15, // 1: keelson.machine.v1.StatsResponse.uptime:type_name -> google.protobuf.Duration
+	15, // 2: keelson.machine.v1.StatsResponse.cpu_busy:type_name -> google.protobuf.Duration
+	15, // 3: keelson.machine.v1.StatsResponse.cpu_idle:type_name -> google.protobuf.Duration
+	16, // 4: keelson.machine.v1.Event.time:type_name -> google.protobuf.Timestamp
+	15, // 5: keelson.machine.v1.Event.since_boot:type_name -> google.protobuf.Duration
 	1,  // 6: keelson.machine.v1.MachineService.Version:input_type -> keelson.machine.v1.VersionRequest
 	3,  // 7: keelson.machine.v1.MachineService.Status:input_type -> keelson.machine.v1.StatusRequest
 	5,  // 8: keelson.machine.v1.MachineService.Stats:input_type -> keelson.machine.v1.StatsRequest
 	7,  // 9: keelson.machine.v1.MachineService.Reboot:input_type -> keelson.machine.v1.RebootRequest
 	9,  // 10: keelson.machine.v1.MachineService.Shutdown:input_type -> keelson.machine.v1.ShutdownRequest
-	11, // 11: keelson.machine.v1.MachineService.Events:input_type -> keelson.machine.v1.EventsRequest
-	2,  // 12: keelson.machine.v1.MachineService.Version:output_type -> keelson.machine.v1.VersionResponse
-	4,  // 13: keelson.machine.v1.MachineService.Status:output_type -> keelson.machine.v1.StatusResponse
-	6,  // 14: keelson.machine.v1.MachineService.Stats:output_type -> keelson.machine.v1.StatsResponse
-	8,  // 15: keelson.machine.v1.MachineService.Reboot:output_type -> keelson.machine.v1.RebootResponse
-	10, // 16: keelson.machine.v1.MachineService.Shutdown:output_type -> keelson.machine.v1.ShutdownResponse
-	12, // 17: keelson.machine.v1.MachineService.Events:output_type -> keelson.machine.v1.Event
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
+	11, // 11: keelson.machine.v1.MachineService.Reset:input_type -> keelson.machine.v1.ResetRequest
+	13, // 12: keelson.machine.v1.MachineService.Events:input_type -> keelson.machine.v1.EventsRequest
+	2,  // 13: keelson.machine.v1.MachineService.Version:output_type -> keelson.machine.v1.VersionResponse
+	4,  // 14: keelson.machine.v1.MachineService.Status:output_type -> keelson.machine.v1.StatusResponse
+	6,  // 15: keelson.machine.v1.MachineService.Stats:output_type -> keelson.machine.v1.StatsResponse
+	8,  // 16: keelson.machine.v1.MachineService.Reboot:output_type -> keelson.machine.v1.RebootResponse
+	10, // 17: keelson.machine.v1.MachineService.Shutdown:output_type -> keelson.machine.v1.ShutdownResponse
+	12, // 18: keelson.machine.v1.MachineService.Reset:output_type -> keelson.machine.v1.ResetResponse
+	14, // 19: keelson.machine.v1.MachineService.Events:output_type -> keelson.machine.v1.Event
+	13, // [13:20] is the sub-list for method output_type
+	6,  // [6:13] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -875,7 +985,7 @@ func file_pkg_api_machine_machine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_api_machine_machine_proto_rawDesc), len(file_pkg_api_machine_machine_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	MachineService_Stats_FullMethodName    = "/keelson.machine.v1.MachineService/Stats"
 	MachineService_Reboot_FullMethodName   = "/keelson.machine.v1.MachineService/Reboot"
 	MachineService_Shutdown_FullMethodName = "/keelson.machine.v1.MachineService/Shutdown"
+	MachineService_Reset_FullMethodName    = "/keelson.machine.v1.MachineService/Reset"
 	MachineService_Events_FullMethodName   = "/keelson.machine.v1.MachineService/Events"
 )
 
@@ -47,6 +48,11 @@ type MachineServiceClient interface {
 	// Shutdown stops the services in reverse order, unmounts, and powers off. It
 	// answers as soon as the shutdown sequence is accepted.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*ShutdownResponse, error)
+	// Reset takes the node out of its cluster (etcd first, on a control-plane
+	// node), removes its data, and restarts it: it then joins as a new machine. It
+	// answers when that is certain to happen. FailedPrecondition when the others
+	// would have no quorum, unless forced.
+	Reset(ctx context.Context, in *ResetRequest, opts ...grpc.CallOption) (*ResetResponse, error)
 	// Events streams what happened on the node, from the start of the boot as
 	// far as the node's bounded memory reaches, oldest first.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
@@ -110,6 +116,16 @@ func (c *machineServiceClient) Shutdown(ctx context.Context, in *ShutdownRequest
 	return out, nil
 }
 
+func (c *machineServiceClient) Reset(ctx context.Context, in *ResetRequest, opts ...grpc.CallOption) (*ResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetResponse)
+	err := c.cc.Invoke(ctx, MachineService_Reset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *machineServiceClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &MachineService_ServiceDesc.Streams[0], MachineService_Events_FullMethodName, cOpts...)
@@ -146,6 +162,11 @@ type MachineServiceServer interface {
 	// Shutdown stops the services in reverse order, unmounts, and powers off. It
 	// answers as soon as the shutdown sequence is accepted.
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
+	// Reset takes the node out of its cluster (etcd first, on a control-plane
+	// node), removes its data, and restarts it: it then joins as a new machine. It
+	// answers when that is certain to happen. FailedPrecondition when the others
+	// would have no quorum, unless forced.
+	Reset(context.Context, *ResetRequest) (*ResetResponse, error)
 	// Events streams what happened on the node, from the start of the boot as
 	// far as the node's bounded memory reaches, oldest first.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
@@ -173,6 +194,9 @@ func (UnimplementedMachineServiceServer) Reboot(context.Context, *RebootRequest)
 }
 func (UnimplementedMachineServiceServer) Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Shutdown not implemented")
+}
+func (UnimplementedMachineServiceServer) Reset(context.Context, *ResetRequest) (*ResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reset not implemented")
 }
 func (UnimplementedMachineServiceServer) Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
@@ -288,6 +312,24 @@ func _MachineService_Shutdown_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MachineService_Reset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MachineServiceServer).Reset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MachineService_Reset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MachineServiceServer).Reset(ctx, req.(*ResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MachineService_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(EventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -325,6 +367,10 @@ var MachineService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Shutdown",
 			Handler:    _MachineService_Shutdown_Handler,
+		},
+		{
+			MethodName: "Reset",
+			Handler:    _MachineService_Reset_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
