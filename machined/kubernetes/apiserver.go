@@ -28,8 +28,8 @@ func (k *Kubernetes) apiServer() supervise.Spec {
 		Name:      APIServer,
 		DependsOn: []string{etcd},
 		Prepare: func(ctx context.Context) error {
-			k.serving.lose()
-			k.ready.lose()
+			k.ownReady.lose()
+			k.loseAPI()
 			if err := k.makeAuditDir(); err != nil {
 				return err
 			}
@@ -131,7 +131,7 @@ func (k *Kubernetes) apiServerFiles() (rendered, error) {
 	}
 	return rendered{
 		secrets: map[string][]byte{
-			caFile:                k.ca.KeyPair().Cert,
+			caFile:                k.caCert(),
 			serverCert:            server.Cert,
 			serverKey:             server.Key,
 			"etcd-ca.crt":         k.etcdCA.KeyPair().Cert,
@@ -167,19 +167,20 @@ func (k *Kubernetes) makeAuditDir() error {
 // first success, what depends on it waits; after that, an etcd that is down is
 // no reason to restart the API server.
 func (k *Kubernetes) probeAPIServer(ctx context.Context) error {
-	if k.ready.has() {
-		return k.api.check(ctx, "/livez?exclude=etcd")
+	if k.ownReady.has() {
+		return k.api.checkURL(ctx, k.own+"/livez?exclude=etcd")
 	}
 	if !k.serving.has() {
 		// Listening comes long before ready on a first boot.
-		if err := k.api.check(ctx, "/version"); err != nil {
+		if err := k.api.checkURL(ctx, k.own+"/version"); err != nil {
 			return err
 		}
 		k.serving.reach()
 	}
-	if err := k.api.check(ctx, "/readyz"); err != nil {
+	if err := k.api.checkURL(ctx, k.own+"/readyz"); err != nil {
 		return err
 	}
+	k.ownReady.reach()
 	k.ready.reach()
 	return nil
 }

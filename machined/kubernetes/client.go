@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -31,20 +32,29 @@ const (
 // maxAnswer bounds what is read of one answer, in bytes.
 const maxAnswer = 8 << 20
 
-// client speaks to the node's API server and, by one transport, to the other
+// client speaks to the cluster's API and, by one transport, to the other
 // servers whose certificates the cluster's CA signed. It is plain HTTP: PID 1
 // holds no Kubernetes code.
 type client struct {
 	base string
-	ca   *pki.CA
+	ca   *x509.Certificate
+	// mint makes or finds machined's own certificate.
+	mint func(pki.Request) (pki.KeyPair, error)
 
 	mu     sync.Mutex
 	http   *http.Client
 	minted time.Time
 }
 
-func newClient(ca *pki.CA, port int) *client {
-	return &client{base: fmt.Sprintf("https://127.0.0.1:%d", port), ca: ca}
+func newClient(ca *x509.Certificate, endpoint netip.AddrPort, mint func(pki.Request) (pki.KeyPair, error)) *client {
+	return &client{base: "https://" + endpoint.String(), ca: ca, mint: mint}
+}
+
+// forget makes the next request begin with the certificate that there is then.
+func (c *client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.minted = time.Time{}
 }
 
 // connections returns the connections to make a request by. A new certificate
@@ -56,7 +66,7 @@ func (c *client) connections(now time.Time) (*http.Client, error) {
 	if c.http != nil && now.Sub(c.minted) < machinedRenew {
 		return c.http, nil
 	}
-	pair, err := c.ca.Issue(pki.Request{
+	pair, err := c.mint(pki.Request{
 		CommonName: machinedUser, Organizations: []string{"system:masters"}, Client: true, Now: now, TTL: machinedTTL,
 	})
 	if err != nil {
@@ -76,9 +86,9 @@ func (c *client) connections(now time.Time) (*http.Client, error) {
 }
 
 // newHTTP makes a client whose connections bear certs.
-func newHTTP(ca *pki.CA, certs ...tls.Certificate) *http.Client {
+func newHTTP(ca *x509.Certificate, certs ...tls.Certificate) *http.Client {
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.Certificate())
+	roots.AddCert(ca)
 	return &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs, MinVersion: tls.VersionTLS13},
 		// A probe every few seconds per server should not be a handshake each.

@@ -72,9 +72,10 @@ func (k *Kubernetes) scheduler() supervise.Spec {
 
 // controller is what the two have in common.
 func (k *Kubernetes) controller(name string, port int, render func(context.Context) error) supervise.Spec {
-	return supervise.Spec{
-		Name:      name,
-		DependsOn: []string{APIServer},
+	return k.through(supervise.Spec{
+		Name:        name,
+		Gate:        k.ready.wait,
+		GateMessage: notReady,
 		Prepare: func(ctx context.Context) error {
 			k.releaseLease(ctx, name)
 			return render(ctx)
@@ -83,7 +84,7 @@ func (k *Kubernetes) controller(name string, port int, render func(context.Conte
 		User:        name,
 		OOMScoreAdj: -990,
 		Health:      k.serverHealth(fmt.Sprintf("https://127.0.0.1:%d/healthz", port)),
-	}
+	})
 }
 
 // controllerFlags are those that the two have in common.
@@ -117,7 +118,7 @@ func (k *Kubernetes) controllerFiles(name string) (rendered, error) {
 		return rendered{}, err
 	}
 	return rendered{secrets: map[string][]byte{
-		caFile:         k.ca.KeyPair().Cert,
+		caFile:         k.caCert(),
 		serverCert:     server.Cert,
 		serverKey:      server.Key,
 		kubeconfigFile: config,

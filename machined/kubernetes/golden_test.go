@@ -64,6 +64,9 @@ func TestServices(t *testing.T) {
 			rights = "none"
 		}
 		fmt.Fprintf(&text, "%s\n  program: %s\n  user: %s\n  capabilities: %s\n  after: %s\n", spec.Name, spec.Path, user, rights, strings.Join(spec.DependsOn, " "))
+		if spec.StopsBefore != nil {
+			fmt.Fprintf(&text, "  stops before: %s\n", strings.Join(spec.StopsBefore, " "))
+		}
 		if spec.GateMessage != "" {
 			fmt.Fprintf(&text, "  waits while: %s\n", spec.GateMessage)
 		}
@@ -110,9 +113,9 @@ func TestEveryServiceHasItsSecretsAndNoMore(t *testing.T) {
 		ControllerManager: {"ca.crt", "ca.key", "kubeconfig", "server.crt", "server.key", "service-account.key"},
 		Scheduler:         {"ca.crt", "kubeconfig", "server.crt", "server.key"},
 		Kubelet:           {"ca.crt", "kubeconfig", "server.crt", "server.key"},
-		KubeProxy:         {"kubeconfig"},
-		Flannel:           {"kubeconfig"},
-		CoreDNS:           {"kubeconfig"},
+		KubeProxy:         {"client.crt", "client.key", "kubeconfig"},
+		Flannel:           {"client.crt", "client.key", "kubeconfig"},
+		CoreDNS:           {"client.crt", "client.key", "kubeconfig"},
 	} {
 		files, err := map[string]func() (rendered, error){
 			APIServer: k.apiServerFiles, ControllerManager: k.controllerManagerFiles, Scheduler: k.schedulerFiles, Kubelet: k.kubeletFiles,

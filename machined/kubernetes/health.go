@@ -45,6 +45,9 @@ func (k *Kubernetes) Health(ctx context.Context) []Check {
 	k.mu.Lock()
 	node, reconciled := k.node, k.reconciled
 	k.mu.Unlock()
+	if k.isWorker() {
+		return []Check{k.checkEndpoint(ctx), checkNode(k.options.Hostname, node)}
+	}
 	return []Check{
 		k.checkAPIServer(ctx),
 		checkNode(k.options.Hostname, node),
@@ -52,10 +55,22 @@ func (k *Kubernetes) Health(ctx context.Context) []Check {
 	}
 }
 
+// checkEndpoint asks whether the node reaches the cluster's API.
+func (k *Kubernetes) checkEndpoint(ctx context.Context) Check {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := k.api.check(ctx, "/readyz")
+	if err != nil {
+		k.unreachable(err)
+		err = fmt.Errorf("no control-plane node's API server can be used from here: %w; see osctl -N CONTROL-PLANE-NODE health", err)
+	}
+	return result("kubernetes API", err, "reachable")
+}
+
 func (k *Kubernetes) checkAPIServer(ctx context.Context) Check {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	err := k.api.check(ctx, "/readyz?verbose")
+	err := k.api.checkURL(ctx, k.own+"/readyz?verbose")
 	var status *statusError
 	switch {
 	case errors.As(err, &status):

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/keelson-os/keelson/pkg/identity"
@@ -78,14 +77,9 @@ func kubeconfig(cluster, server string, ca []byte, user string, auth userAuth) (
 	return text.Bytes(), nil
 }
 
-// localServer is the API server as this node's processes reach it.
-func (k *Kubernetes) localServer() string {
-	return "https://" + netip.AddrPortFrom(loopback, uint16(k.options.APIPort)).String()
-}
-
 // localKubeconfig renders a kubeconfig for a process of this node.
 func (k *Kubernetes) localKubeconfig(user string, auth userAuth) ([]byte, error) {
-	return kubeconfig(k.options.Config.Cluster.Name, k.localServer(), k.ca.KeyPair().Cert, user, auth)
+	return kubeconfig(k.options.Config.Cluster.Name, "https://"+k.endpoint().String(), k.caCert(), user, auth)
 }
 
 // serviceKubeconfig renders the kubeconfig of a service of this node, with a
@@ -117,7 +111,7 @@ func (k *Kubernetes) Kubeconfig(_ context.Context, user string, roles []string, 
 		return nil, err
 	}
 	cluster := k.options.Config.Cluster
-	return kubeconfig(cluster.Name, cluster.Endpoint, k.ca.KeyPair().Cert, user, userAuth{Cert: pair.Cert, Key: pair.Key})
+	return kubeconfig(cluster.Name, cluster.Endpoint, k.caCert(), user, userAuth{Cert: pair.Cert, Key: pair.Key})
 }
 
 // apid's service and user.

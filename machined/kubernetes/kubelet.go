@@ -42,11 +42,11 @@ const (
 // for up to half a minute while nobody answers, and pods wait for those.
 func (k *Kubernetes) kubelet() supervise.Spec {
 	render := k.prepare(Kubelet, "root", k.kubeletFiles)
-	return supervise.Spec{
+	return k.through(supervise.Spec{
 		Name:        Kubelet,
 		DependsOn:   []string{containerd},
 		Gate:        k.serving.wait,
-		GateMessage: "the Kubernetes API server does not answer yet",
+		GateMessage: "the Kubernetes API does not answer yet",
 		Prepare: func(ctx context.Context) error {
 			if err := render(ctx); err != nil {
 				return err
@@ -61,7 +61,7 @@ func (k *Kubernetes) kubelet() supervise.Spec {
 		OOMScoreAdj:     -999,
 		Health:          k.serverHealth(fmt.Sprintf("http://127.0.0.1:%d/healthz", kubeletHealthPort)),
 		StopTimeout:     20 * time.Second,
-	}
+	})
 }
 
 func (k *Kubernetes) kubeletFlags() flags {
@@ -83,7 +83,7 @@ func (k *Kubernetes) kubeletFlags() flags {
 }
 
 func (k *Kubernetes) kubeletFiles() (rendered, error) {
-	server, err := k.serverPair(k.nodeUser(), []string{k.options.Hostname}, k.options.NodeIP)
+	server, err := k.kubeletServer()
 	if err != nil {
 		return rendered{}, err
 	}
@@ -105,7 +105,7 @@ func (k *Kubernetes) kubeletFiles() (rendered, error) {
 	}
 	return rendered{
 		secrets: map[string][]byte{
-			caFile:         k.ca.KeyPair().Cert,
+			caFile:         k.caCert(),
 			serverCert:     server.Cert,
 			serverKey:      server.Key,
 			kubeconfigFile: access,
@@ -130,7 +130,7 @@ func (k *Kubernetes) ensureKubeletClient(now time.Time) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read kubelet's client certificate: %w", err)
 	}
-	pair, err := k.ca.Issue(pki.Request{
+	pair, err := k.identity(pki.Request{
 		CommonName: k.nodeUser(), Organizations: []string{"system:nodes"}, Client: true, Now: now, TTL: rotatedTTL,
 	})
 	if err != nil {

@@ -55,6 +55,15 @@ type Options struct {
 	Root string
 	// APIPort and EtcdPort; zero means 6443 and 2379.
 	APIPort, EtcdPort int
+	// Endpoint is where this node's processes reach the cluster's API, and
+	// EndpointService the service that they reach it through. Not set: this
+	// node's own API server.
+	Endpoint        netip.AddrPort
+	EndpointService string
+	// Certificates are a worker's; a control-plane node mints its own.
+	Certificates Certificates
+	// NodesFile remembers the cluster's nodes over a reboot; empty: nothing does.
+	NodesFile string
 }
 
 // Kubernetes is this node's part of the cluster.
@@ -63,9 +72,14 @@ type Kubernetes struct {
 	// The cluster's authorities.
 	ca, etcdCA, aggregatorCA *pki.CA
 	api                      *client
+	own                      string // URL of this node's API server, as the node itself reaches it
 	manifests                []manifest
 
-	serving, ready *milestone // of this node's API server, since its last start
+	// serving and ready are of the cluster's API, as this node reaches it. lost
+	// says that it may not answer any more.
+	serving, ready *milestone
+	lost           chan struct{}
+	ownReady       *milestone // of this node's API server, since its last start
 	// granted: the built-in manifests are in the cluster. Until then flannel and
 	// CoreDNS would be refused what they ask for, and back off for long.
 	granted *milestone
@@ -73,11 +87,13 @@ type Kubernetes struct {
 
 	mu         sync.Mutex
 	node       Node
-	reconciled error // of the last round; errNotYet before the first
+	nodes      map[string]ClusterNode
+	keptNodes  []byte // in NodesFile; of WatchNode's goroutine alone
+	reconciled error  // of the last round; errNotYet before the first
 }
 
-// New checks that the node holds what a control-plane node needs. It touches
-// neither disk nor network.
+// New checks that the node holds what its type needs. It touches neither disk
+// nor network.
 func New(options Options) (*Kubernetes, error) {
 	if options.APIPort == 0 {
 		options.APIPort = 6443
@@ -85,11 +101,34 @@ func New(options Options) (*Kubernetes, error) {
 	if options.EtcdPort == 0 {
 		options.EtcdPort = 2379
 	}
-	if kind := options.Config.Machine.Type; kind != machineconfig.ControlPlane {
-		return nil, fmt.Errorf("machine.type %q: this version runs %q nodes only", kind, machineconfig.ControlPlane)
+	k := &Kubernetes{
+		options: options, started: time.Now(), reconciled: errNotYet, nodes: map[string]ClusterNode{},
+		serving: newMilestone(), ready: newMilestone(), ownReady: newMilestone(), granted: newMilestone(),
+		lost: make(chan struct{}, 1),
 	}
-	k := &Kubernetes{options: options, serving: newMilestone(), ready: newMilestone(), granted: newMilestone(), started: time.Now(), reconciled: errNotYet}
-	secrets := options.Config.Secrets
+	if err := k.readKeys(); err != nil {
+		return nil, err
+	}
+	roots, err := pki.ParseCert(k.caCert())
+	if err != nil {
+		return nil, fmt.Errorf("secrets.kubernetesCA: %w", err)
+	}
+	k.own = "https://" + netip.AddrPortFrom(loopback, uint16(options.APIPort)).String()
+	k.api = newClient(roots, k.endpoint(), k.identity)
+	return k, nil
+}
+
+// readKeys reads what only a control-plane node holds.
+func (k *Kubernetes) readKeys() error {
+	if k.isWorker() {
+		if k.options.Certificates == nil {
+			return errors.New("a worker needs the certificates that it was signed")
+		}
+		// The control plane grants what they ask for before a worker can join.
+		k.granted.reach()
+		return nil
+	}
+	secrets := k.options.Config.Secrets
 	var errs []error
 	for _, each := range []struct {
 		name string
@@ -109,19 +148,16 @@ func New(options Options) (*Kubernetes, error) {
 	if k.manifests, err = parseManifests(); err != nil {
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	k.api = newClient(k.ca, options.APIPort)
-	return k, nil
+	return errors.Join(errs...)
 }
 
 // Services describes every component to the supervisor.
 func (k *Kubernetes) Services() []supervise.Spec {
-	return []supervise.Spec{
-		k.apiServer(), k.controllerManager(), k.scheduler(),
-		k.kubelet(), k.kubeProxy(), k.flannel(), k.coreDNS(),
+	node := []supervise.Spec{k.kubelet(), k.kubeProxy(), k.flannel(), k.coreDNS()}
+	if k.isWorker() {
+		return node
 	}
+	return append([]supervise.Spec{k.apiServer(), k.controllerManager(), k.scheduler()}, node...)
 }
 
 // path returns where a path of a node is.

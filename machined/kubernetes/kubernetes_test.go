@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,31 +164,82 @@ func TestMilestone(t *testing.T) {
 }
 
 func TestWatchNodeTellsChangesOnly(t *testing.T) {
-	const ready = `{"type":"%s","object":{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}},"status":{"conditions":[{"type":"Ready","status":"%s","message":"%s","lastHeartbeatTime":"%s"}]}}}`
+	const object = `{"metadata":{"name":"%s","labels":{"node-role.kubernetes.io/control-plane":""}},"status":{` +
+		`"addresses":[{"type":"InternalIP","address":"10.0.0.5"}],"conditions":[{"type":"Ready","status":"%s","message":"%s","lastHeartbeatTime":"%s"}]}}`
 	const now, lastBoot = "2999-01-01T00:00:00Z", "1999-01-01T00:00:00Z"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("fieldSelector") != "metadata.name=node-1" || r.URL.Query().Get("watch") != "true" {
+		if r.URL.Query().Get("watch") != "true" {
+			fmt.Fprintf(w, `{"metadata":{"resourceVersion":"7"},"items":[`+object+`,`+object+`]}`,
+				"node-1", "True", "fine", lastBoot, "node-2", "True", "fine", lastBoot)
+			return
+		}
+		if r.URL.Query().Get("resourceVersion") != "7" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		fmt.Fprintf(w, ready, "ADDED", "True", "fine", lastBoot)
-		fmt.Fprintf(w, ready, "MODIFIED", "False", "no network", now)
-		fmt.Fprintf(w, ready, "MODIFIED", "False", "no network", now)
-		fmt.Fprintf(w, ready, "MODIFIED", "True", "fine", now)
-		fmt.Fprintf(w, ready, "DELETED", "True", "fine", now)
+		event := func(kind, name, ready, message, at string) {
+			fmt.Fprintf(w, `{"type":"%s","object":`+object+`}`, kind, name, ready, message, at)
+		}
+		event("MODIFIED", "node-1", "False", "no network", now)
+		event("MODIFIED", "node-1", "False", "no network", now)
+		event("MODIFIED", "node-1", "True", "fine", now)
+		event("DELETED", "node-2", "True", "fine", now)
+		event("ADDED", "node-3", "False", "new", now)
+		event("DELETED", "node-1", "True", "fine", now)
 		fmt.Fprint(w, `{"type":"ERROR","object":{"kind":"Status","message":"too old"}}`)
 	}))
 	defer server.Close()
-	k := testKubernetes(t, Options{Hostname: "node-1"})
+	file := filepath.Join(t.TempDir(), "nodes.json")
+	k := testKubernetes(t, Options{Hostname: "node-1", NodesFile: file})
 	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
 	var got []Node
-	err := k.watchNode(t.Context(), func(node Node) { got = append(got, node) })
+	err := k.listAndWatch(t.Context(), k.nodeCollection(t.Context(), func(node Node) { got = append(got, node) }))
 	if err == nil || !strings.Contains(err.Error(), "too old") {
 		t.Errorf("the watch ended with %v, want the server's words", err)
 	}
 	want := []Node{{Registered: true, Message: "kubelet has not reported yet"}, {Registered: true, Message: "no network"}, {Registered: true, Ready: true, Message: "fine"}, {}}
 	if !slices.Equal(got, want) {
 		t.Errorf("told %+v, want %+v", got, want)
+	}
+	after := testKubernetes(t, Options{Hostname: "node-1", NodesFile: file})
+	after.readNodes()
+	for _, nodes := range [][]ClusterNode{k.Nodes(), after.Nodes()} {
+		if len(nodes) != 1 || nodes[0].Name != "node-3" || nodes[0].Ready || !nodes[0].ControlPlane || nodes[0].Addresses[0].String() != "10.0.0.5" {
+			t.Errorf("nodes %+v", nodes)
+		}
+	}
+}
+
+func TestTheControlPlaneIsFollowed(t *testing.T) {
+	const slice = `{"metadata":{"name":"kubernetes"},"endpoints":[{"addresses":["10.0.0.6"]},{"addresses":["%s"],"conditions":{"ready":%t}}],"ports":[{"port":6443}]}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("fieldSelector") != "metadata.name=kubernetes" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if r.URL.Query().Get("watch") != "true" {
+			fmt.Fprintf(w, `{"metadata":{"resourceVersion":"7"},"items":[`+slice+`]}`, "10.0.0.5", true)
+			return
+		}
+		fmt.Fprintf(w, `{"type":"MODIFIED","object":`+slice+`}`, "10.0.0.7", false)
+		fmt.Fprintf(w, `{"type":"DELETED","object":`+slice+`}`, "10.0.0.7", false)
+	}))
+	defer server.Close()
+	k := testKubernetes(t, Options{})
+	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
+	k.serving.reach()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []string
+	k.WatchControlPlane(ctx, func(addresses []netip.AddrPort) {
+		got = append(got, fmt.Sprint(addresses))
+		if len(got) == 3 { // the second watch begins
+			cancel()
+		}
+	})
+	want := []string{"[10.0.0.5:6443 10.0.0.6:6443]", "[10.0.0.6:6443]", "[10.0.0.5:6443 10.0.0.6:6443]"}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
 	}
 }
 
@@ -198,7 +250,7 @@ func TestHealthSaysWhatToDo(t *testing.T) {
 	}))
 	defer server.Close()
 	k := testKubernetes(t, Options{Hostname: "node-1"})
-	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
+	k.own = server.URL
 	want := map[string]string{
 		APIServer:    "not ready: etcd, rbac/bootstrap-roles; see osctl logs kube-apiserver",
 		"node Ready": "node-1 has not joined the cluster; see osctl logs kubelet",
@@ -222,9 +274,9 @@ func TestNewNamesTheSecretThatIsMissing(t *testing.T) {
 	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "secrets.etcdCA") {
 		t.Errorf("got %v, want the field's name", err)
 	}
-	options.Config.Machine.Type = "worker"
-	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "machine.type") {
-		t.Errorf("got %v, want the field's name", err)
+	options.Config.Machine.Type = machineconfig.Worker
+	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "certificates") {
+		t.Errorf("a worker without certificates: %v", err)
 	}
 }
 

@@ -212,7 +212,7 @@ func (n *native) as(t *testing.T, config []byte) *client {
 }
 
 func (n *native) with(certs ...tls.Certificate) *client {
-	return &client{base: n.k.api.base, ca: n.k.ca, http: newHTTP(n.k.ca, certs...), minted: time.Now()}
+	return &client{base: n.k.api.base, http: newHTTP(n.k.ca.Certificate(), certs...), minted: time.Now()}
 }
 
 func (n *native) person(t *testing.T, role string) *client {

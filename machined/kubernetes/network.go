@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/api/join"
 	"github.com/keelson-os/keelson/pkg/secretdir"
 )
 
@@ -32,14 +33,17 @@ const (
 	cniFile = "10-keelson.conflist"
 )
 
+const notReady = "the Kubernetes API is not ready yet"
+
 const notGranted = "its rights in the cluster are not granted yet"
 
 // kubeProxy waits for a ready API server, as flannel and CoreDNS do: what they
 // would do before is to be refused, and to back off.
 func (k *Kubernetes) kubeProxy() supervise.Spec {
-	return supervise.Spec{
+	return k.through(supervise.Spec{
 		Name:         KubeProxy,
-		DependsOn:    []string{APIServer},
+		Gate:         k.ready.wait,
+		GateMessage:  notReady,
 		Prepare:      k.prepare(KubeProxy, KubeProxy, k.kubeProxyFiles),
 		Path:         "/usr/bin/" + KubeProxy,
 		Args:         flags{"config": k.config(KubeProxy, "config.yaml")}.args(nil),
@@ -47,17 +51,16 @@ func (k *Kubernetes) kubeProxy() supervise.Spec {
 		Capabilities: []string{capNetAdmin},
 		OOMScoreAdj:  proxyOOMScoreAdj,
 		Health:       k.serverHealth(fmt.Sprintf("http://127.0.0.1:%d/healthz", proxyHealthPort)),
-	}
+	})
 }
 
 // flannel joins the nodes' pod subnets to one network.
 func (k *Kubernetes) flannel() supervise.Spec {
 	render := k.prepare(Flannel, Flannel, k.flannelFiles)
 	conflist := k.path(cniDir, cniFile)
-	return supervise.Spec{
+	return k.through(supervise.Spec{
 		Name:        Flannel,
-		DependsOn:   []string{APIServer},
-		Gate:        k.granted.wait,
+		Gate:        k.grantedAndReady,
 		GateMessage: notGranted,
 		Prepare: func(ctx context.Context) error {
 			owner, err := k.owner(Flannel)
@@ -91,15 +94,14 @@ func (k *Kubernetes) flannel() supervise.Spec {
 			// The controller-manager gives the node its subnet, once it runs.
 			StartTimeout: 10 * time.Minute,
 		},
-	}
+	})
 }
 
 // coreDNS answers pods' DNS questions on this node.
 func (k *Kubernetes) coreDNS() supervise.Spec {
-	return supervise.Spec{
+	return k.through(supervise.Spec{
 		Name:         CoreDNS,
-		DependsOn:    []string{APIServer},
-		Gate:         k.granted.wait,
+		Gate:         k.grantedAndReady,
 		GateMessage:  notGranted,
 		Prepare:      k.prepare(CoreDNS, CoreDNS, k.coreDNSFiles),
 		Path:         "/usr/bin/" + CoreDNS,
@@ -108,11 +110,11 @@ func (k *Kubernetes) coreDNS() supervise.Spec {
 		Capabilities: []string{capNetBindService},
 		OOMScoreAdj:  networkOOMAdj,
 		Health:       k.serverHealth(fmt.Sprintf("http://127.0.0.1:%d/ready", dnsReadyPort)),
-	}
+	})
 }
 
 func (k *Kubernetes) kubeProxyFiles() (rendered, error) {
-	return k.networkFiles("system:kube-proxy", "config.yaml", "kube-proxy.yaml.tmpl", map[string]any{
+	return k.networkFiles(KubeProxy, useKubeProxy, "system:kube-proxy", "config.yaml", "kube-proxy.yaml.tmpl", map[string]any{
 		"Hostname":    k.options.Hostname,
 		"PodSubnet":   k.options.Config.Cluster.Network.PodSubnet,
 		"Secrets":     k.secrets(KubeProxy),
@@ -121,7 +123,7 @@ func (k *Kubernetes) kubeProxyFiles() (rendered, error) {
 }
 
 func (k *Kubernetes) flannelFiles() (rendered, error) {
-	return k.networkFiles("keelson:flannel", "network.json", "flannel.json.tmpl", k.options.Config.Cluster.Network)
+	return k.networkFiles(Flannel, useFlannel, "keelson:flannel", "network.json", "flannel.json.tmpl", k.options.Config.Cluster.Network)
 }
 
 // coreDNSFiles forwards what is not the cluster's to the node's own upstream
@@ -129,7 +131,7 @@ func (k *Kubernetes) flannelFiles() (rendered, error) {
 // resolv.conf, so that no loop through this server itself can come about.
 func (k *Kubernetes) coreDNSFiles() (rendered, error) {
 	local := func(port int) string { return net.JoinHostPort(loopback.String(), strconv.Itoa(port)) }
-	return k.networkFiles("keelson:coredns", "Corefile", "Corefile.tmpl", map[string]any{
+	return k.networkFiles(CoreDNS, useCoreDNS, "keelson:coredns", "Corefile", "Corefile.tmpl", map[string]any{
 		"DNSAddress": DNSAddress,
 		"DNSDomain":  k.options.Config.Cluster.Network.DNSDomain,
 		"Health":     local(dnsHealthPort),
@@ -139,18 +141,25 @@ func (k *Kubernetes) coreDNSFiles() (rendered, error) {
 	})
 }
 
-// networkFiles is a kubeconfig for user, and a config file from a template.
-func (k *Kubernetes) networkFiles(user, name, template string, data any) (rendered, error) {
+// networkFiles is a service's kubeconfig for user, and a config file from a
+// template.
+func (k *Kubernetes) networkFiles(service string, use join.CertificateRequest_Use, user, name, template string, data any) (rendered, error) {
 	config, err := render(template, data)
 	if err != nil {
 		return rendered{}, err
 	}
-	access, err := k.serviceKubeconfig(user)
+	access, err := k.nodeKubeconfig(service, use, user)
 	if err != nil {
 		return rendered{}, err
 	}
-	return rendered{
-		secrets: map[string][]byte{kubeconfigFile: access},
-		config:  map[string][]byte{name: config},
-	}, nil
+	return rendered{secrets: access, config: map[string][]byte{name: config}}, nil
+}
+
+// grantedAndReady returns when what the service asks of the cluster is granted
+// to it and can be answered.
+func (k *Kubernetes) grantedAndReady(ctx context.Context) error {
+	if err := k.granted.wait(ctx); err != nil {
+		return err
+	}
+	return k.ready.wait(ctx)
 }

@@ -3,18 +3,12 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
 )
-
-// watchFor is how long the API server keeps one watch open, in seconds. The
-// next one begins at once.
-const watchFor = 600
 
 // controlPlaneLabel shows in `get nodes` what the node is. kubelet may not set
 // it on itself, so machined does.
@@ -31,9 +25,21 @@ type Node struct {
 // nodeObject is the part of a Node that is used here.
 type nodeObject struct {
 	Metadata struct {
+		Name   string            `json:"name"`
 		Labels map[string]string `json:"labels"`
 	} `json:"metadata"`
+	Spec struct {
+		Unschedulable bool `json:"unschedulable"`
+	} `json:"spec"`
 	Status struct {
+		Addresses []struct {
+			Type    string `json:"type"`
+			Address string `json:"address"`
+		} `json:"addresses"`
+		NodeInfo struct {
+			MachineID      string `json:"machineID"`
+			KubeletVersion string `json:"kubeletVersion"`
+		} `json:"nodeInfo"`
 		Conditions []struct {
 			Type    string `json:"type"`
 			Status  string `json:"status"`
@@ -56,72 +62,61 @@ func (o nodeObject) node(since time.Time) Node {
 }
 
 // WatchNode follows this node's state in the cluster until ctx ends and calls
-// changed, from one goroutine, when it has become another.
+// changed, from one goroutine, when it has become another. A control-plane node
+// follows all the others with it: see Nodes.
 func (k *Kubernetes) WatchNode(ctx context.Context, changed func(Node)) {
-	delay := retryFirst
-	for {
-		if k.serving.wait(ctx) != nil {
-			return
-		}
-		began := time.Now()
-		err := k.watchNode(ctx, changed)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			k.options.Log.Warn("watch of the node's state ended", slog.Any("error", err))
-		}
-		if time.Since(began) > retryMax {
-			delay = retryFirst
-		}
-		if !pause(ctx, delay) {
-			return
-		}
-		delay = min(2*delay, retryMax)
-	}
+	k.readNodes()
+	k.follow(ctx, k.nodeCollection(ctx, changed))
 }
 
-// watchNode follows one watch until the server ends it.
-func (k *Kubernetes) watchNode(ctx context.Context, changed func(Node)) error {
-	query := url.Values{
-		"watch":          {"true"},
-		"fieldSelector":  {"metadata.name=" + k.options.Hostname},
-		"timeoutSeconds": {fmt.Sprint(watchFor)},
+func (k *Kubernetes) nodeCollection(ctx context.Context, changed func(Node)) collection {
+	query := url.Values{}
+	if k.isWorker() { // may see none but itself
+		query.Set("fieldSelector", "metadata.name="+k.options.Hostname)
 	}
-	// The server ends it in time; this is for a server that does not.
-	ctx, cancel := context.WithTimeout(ctx, (watchFor+60)*time.Second)
-	defer cancel()
-	// Without a resourceVersion the watch begins with what there is now.
-	body, err := k.api.do(ctx, http.MethodGet, k.api.base+"/api/v1/nodes?"+query.Encode(), "", nil)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	events := json.NewDecoder(body)
-	for {
-		var event struct {
-			Type   string          `json:"type"`
-			Object json.RawMessage `json:"object"`
+	take := func(text json.RawMessage) (nodeObject, error) {
+		var object nodeObject
+		if err := json.Unmarshal(text, &object); err != nil {
+			return object, fmt.Errorf("read a node: %w", err)
 		}
-		if err := events.Decode(&event); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-		switch event.Type {
-		case "ADDED", "MODIFIED":
-			var object nodeObject
-			if err := json.Unmarshal(event.Object, &object); err != nil {
-				return fmt.Errorf("read the node: %w", err)
-			}
+		if object.Metadata.Name == k.options.Hostname {
 			k.label(ctx, object)
 			k.setNode(object.node(k.started), changed)
-		case "DELETED":
-			k.setNode(Node{}, changed)
-		case "ERROR":
-			return errors.New(statusMessage(event.Object))
 		}
+		return object, nil
+	}
+	return collection{
+		what: "nodes", path: "/api/v1/nodes", query: query,
+		list: func(items []json.RawMessage) error {
+			all := map[string]ClusterNode{}
+			for _, item := range items {
+				object, err := take(item)
+				if err != nil {
+					return err
+				}
+				all[object.Metadata.Name] = object.clusterNode()
+			}
+			if _, ok := all[k.options.Hostname]; !ok {
+				k.setNode(Node{}, changed)
+			}
+			k.setNodes(all)
+			return nil
+		},
+		changed: func(kind string, text json.RawMessage) error {
+			object, err := take(text)
+			if err != nil {
+				return err
+			}
+			if kind == "DELETED" {
+				if object.Metadata.Name == k.options.Hostname {
+					k.setNode(Node{}, changed)
+				}
+				k.removeNode(object.Metadata.Name)
+				return nil
+			}
+			k.putNode(object.clusterNode())
+			return nil
+		},
 	}
 }
 
@@ -139,6 +134,9 @@ func (k *Kubernetes) setNode(now Node, changed func(Node)) {
 // label marks the node as one of the control plane. The next event brings a
 // failed attempt back here.
 func (k *Kubernetes) label(ctx context.Context, object nodeObject) {
+	if k.isWorker() {
+		return
+	}
 	if _, ok := object.Metadata.Labels[controlPlaneLabel]; ok {
 		return
 	}

@@ -45,6 +45,7 @@ func (k *Kubernetes) Reconcile(ctx context.Context) {
 				return
 			}
 		default:
+			k.unreachable(err)
 			k.options.Log.Warn("built-in manifests not applied; trying again", slog.Any("error", err), slog.Duration("after", delay))
 			if !pause(ctx, delay) {
 				return

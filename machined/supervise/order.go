@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// startLevels sorts services into levels: each depends only on levels before
-// its own. Inside a level the given order is kept. It refuses unknown
+// startLevels sorts services into levels: each depends on, or stops before,
+// services of levels before its own only. Inside a level the given order is kept. It refuses unknown
 // dependencies and cycles.
 func startLevels(specs []Spec) ([][]string, error) {
 	known := map[string]bool{}
@@ -18,7 +18,7 @@ func startLevels(specs []Spec) ([][]string, error) {
 		known[spec.Name] = true
 	}
 	for _, spec := range specs {
-		for _, dep := range spec.DependsOn {
+		for _, dep := range before(spec) {
 			if !known[dep] {
 				return nil, fmt.Errorf("service %s: depends on %s, which does not exist", spec.Name, dep)
 			}
@@ -30,7 +30,7 @@ func startLevels(specs []Spec) ([][]string, error) {
 		var level []string
 		for _, spec := range specs {
 			missing := func(dep string) bool { return !done[dep] }
-			if !done[spec.Name] && !slices.ContainsFunc(spec.DependsOn, missing) {
+			if !done[spec.Name] && !slices.ContainsFunc(before(spec), missing) {
 				level = append(level, spec.Name)
 			}
 		}
@@ -44,6 +44,9 @@ func startLevels(specs []Spec) ([][]string, error) {
 	}
 	return levels, nil
 }
+
+// before are the services whose level is before that of spec.
+func before(spec Spec) []string { return slices.Concat(spec.DependsOn, spec.StopsBefore) }
 
 func undone(specs []Spec, done map[string]bool) []string {
 	var names []string

@@ -42,6 +42,13 @@ func TestCountFailure(t *testing.T) {
 	}
 }
 
+func TestWhatStopsBeforeAServiceIsOfALaterLevel(t *testing.T) {
+	levels, err := startLevels([]Spec{{Name: "client", StopsBefore: []string{"server"}}, {Name: "server"}})
+	if err != nil || len(levels) != 2 || levels[0][0] != "server" {
+		t.Errorf("levels %v, %v", levels, err)
+	}
+}
+
 func TestStartLevels(t *testing.T) {
 	spec := func(name string, deps ...string) Spec { return Spec{Name: name, DependsOn: deps} }
 	levels, err := startLevels([]Spec{spec("c", "a", "b"), spec("a"), spec("b", "a"), spec("d")})

@@ -27,6 +27,9 @@ type Spec struct {
 	// DependsOn names the services that must be healthy, or finished, before
 	// this one starts. A dependency that fails later does not stop this one.
 	DependsOn []string
+	// StopsBefore names services that this one does not wait for at its start,
+	// but that stop only after it.
+	StopsBefore []string
 	// Gate, if set, blocks in state "waiting" until the start is allowed.
 	Gate func(ctx context.Context) error
 	// GateMessage says what Gate waits for and what to do about it.
