@@ -29,6 +29,10 @@ const (
 	MetadataUntil  = MetadataPrefix + "until" // when the caller's certificate expires, as RFC 3339
 )
 
+// MetadataRemote is the IP address of a caller without a certificate: of a node
+// that joins. apid tells it to machined.
+const MetadataRemote = MetadataPrefix + "remote"
+
 // MetadataNode is what a client asks under: the name or address of the node
 // that is to answer its call, instead of the one it is connected to.
 const MetadataNode = MetadataPrefix + "node"

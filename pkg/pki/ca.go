@@ -62,7 +62,7 @@ func NewCA(commonName string, now time.Time, ttl time.Duration) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &CA{pair: KeyPair{Cert: encodeCert(der), Key: keyPEM}, cert: cert, key: key}, nil
+	return &CA{pair: KeyPair{Cert: EncodeCert(der), Key: keyPEM}, cert: cert, key: key}, nil
 }
 
 // ParseCA reads a certificate authority from PEM. The pair must match and the
@@ -127,7 +127,7 @@ func (ca *CA) Issue(request Request) (KeyPair, error) {
 	if err != nil {
 		return KeyPair{}, err
 	}
-	return KeyPair{Cert: encodeCert(der), Key: keyPEM}, nil
+	return KeyPair{Cert: EncodeCert(der), Key: keyPEM}, nil
 }
 
 func (ca *CA) template(request Request) (*x509.Certificate, error) {

@@ -102,7 +102,8 @@ func Fingerprint(der []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func encodeCert(der []byte) []byte {
+// EncodeCert returns a certificate's DER form as PEM.
+func EncodeCert(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: certBlock, Bytes: der})
 }
 
