@@ -5,6 +5,7 @@ import "testing"
 // TestCluster is one booted node's life, in order: later steps rely on what
 // earlier ones left, and the whole suite on one boot.
 func TestCluster(t *testing.T) {
+	startCluster(t, clusterName, "--memory", "3072")
 	for _, step := range []struct {
 		name string
 		run  func(t *testing.T)

@@ -19,7 +19,7 @@ const (
 	clusterName = "e2e"
 	// Generous: under emulation a first boot takes minutes, and on a busy
 	// machine twice that. On a machine with KVM nothing here waits so long.
-	bootDeadline   = 15 * time.Minute
+	bootDeadline   = 20 * time.Minute
 	settleDeadline = 8 * time.Minute
 )
 
@@ -47,22 +47,7 @@ func run(m *testing.M) int {
 	os.Setenv("XDG_STATE_HOME", state)
 	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
 
-	began := time.Now()
-	if out, err := osctlFor(bootDeadline, nil, "cluster", "create", clusterName, "--artifacts", artifacts, "--memory", "3072"); err != nil {
-		fmt.Printf("create the cluster: %v\n%s\n", err, out)
-		printConsoles(os.Stdout, state)
-		destroy()
-		return 1
-	}
-	fmt.Printf("cluster created in %s\n", time.Since(began).Round(time.Second))
 	code := m.Run()
-	if code != 0 {
-		printConsoles(os.Stdout, state)
-	}
-	if err := destroy(); err != nil {
-		fmt.Println(err)
-		return 1
-	}
 	if left := leftovers(state); len(left) > 0 {
 		fmt.Println("destroy left behind:", left)
 		return 1
@@ -70,12 +55,24 @@ func run(m *testing.M) int {
 	return code
 }
 
-func destroy() error {
-	out, err := osctlFor(time.Minute, nil, "cluster", "destroy", clusterName)
-	if err != nil {
-		return fmt.Errorf("destroy the cluster: %w\n%s", err, out)
+// startCluster creates a cluster for one test, makes it the one that osctl
+// asks, and destroys it at the test's end.
+func startCluster(t *testing.T, name string, flags ...string) {
+	t.Helper()
+	began := time.Now()
+	t.Cleanup(func() {
+		if t.Failed() {
+			printConsoles(os.Stdout, os.Getenv("XDG_STATE_HOME"))
+		}
+		if out, err := osctlFor(2*time.Minute, nil, "cluster", "destroy", name); err != nil {
+			t.Errorf("destroy the cluster: %v\n%s", err, out)
+		}
+	})
+	args := append([]string{"cluster", "create", name, "--artifacts", artifacts, "--timeout", bootDeadline.String()}, flags...)
+	if out, err := osctlFor(bootDeadline+time.Minute, nil, args...); err != nil {
+		t.Fatalf("create the cluster: %v\n%s", err, out)
 	}
-	return nil
+	t.Logf("cluster created in %s", time.Since(began).Round(time.Second))
 }
 
 // leftovers lists what is left of clusters below the state folder.
