@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,8 @@ type app struct {
 	pollInterval           time.Duration
 
 	// The global flags.
-	contextName, node                  string
+	contextName                        string
+	nodes                              []string
 	endpoint, fingerprint, pairingCode string
 
 	// started is set when flags and arguments were right.
@@ -65,7 +67,7 @@ func newApp() *app {
 func (app *app) globalFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&app.contextName, "context", "", "context of the client config to use instead of the current one")
-	flags.StringVarP(&app.node, "node", "N", "", "node to ask: a name of the context's nodes, or HOST[:PORT]")
+	flags.StringSliceVarP(&app.nodes, "node", "N", nil, "nodes to ask, by name or address: NAME[,NAME…], or all; may be repeated. They are reached through an endpoint; HOST:PORT is dialled itself")
 	flags.StringVar(&app.endpoint, "endpoint", "", "HOST[:PORT] of a node in maintenance mode (with --fingerprint and --pairing-code)")
 	flags.StringVar(&app.fingerprint, "fingerprint", "", "SHA-256 of the node's certificate, as its console shows it")
 	flags.StringVar(&app.pairingCode, "pairing-code", "", "pairing code, as the node's console shows it")
@@ -92,6 +94,8 @@ func (app *app) execute(ctx context.Context, args []string) int {
 		return exitOK
 	case errors.As(err, &program):
 		return int(program)
+	case errors.Is(err, errReported):
+		return exitError
 	case ctx.Err() != nil:
 		fmt.Fprintln(app.stderr, "interrupted")
 		return exitInterrupted
@@ -143,22 +147,30 @@ func (app *app) currentContext() (*client.Context, string, error) {
 	return context, name, err
 }
 
-// connect returns a client of the node that the global flags choose. It is
-// closed when ctx ends.
+// connect returns a client of the one node that the global flags choose. It is
+// closed when ctx ends. Commands that can ask several nodes use fanOut.
 func (app *app) connect(ctx context.Context) (*client.Client, error) {
-	var options client.Options
 	if app.endpoint != "" {
-		options = client.Options{Endpoint: app.endpoint, Maintenance: &client.Maintenance{
+		return app.connectTo(ctx, client.Options{Endpoint: app.endpoint, Maintenance: &client.Maintenance{
 			Fingerprint: app.fingerprint, PairingCode: app.pairingCode,
-		}}
-	} else {
-		context, _, err := app.currentContext()
-		if err != nil {
-			return nil, err
-		}
-		options = context.Options(app.node)
+		}})
 	}
-	return app.connectTo(ctx, options)
+	node := ""
+	switch {
+	case len(app.nodes) > 1 || len(app.nodes) == 1 && app.nodes[0] == everyNode:
+		return nil, usagef("-N %s: this command asks one node; name one, or none", strings.Join(app.nodes, ","))
+	case len(app.nodes) == 1:
+		node = app.nodes[0]
+	}
+	access, _, err := app.currentContext()
+	if err != nil {
+		return nil, err
+	}
+	connection, err := app.connectTo(ctx, access.Options(node))
+	if err != nil || !access.Through(node) {
+		return connection, err
+	}
+	return connection.Node(node), nil
 }
 
 func (app *app) connectTo(ctx context.Context, options client.Options) (*client.Client, error) {

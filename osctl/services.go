@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -16,49 +17,50 @@ func (app *app) servicesCommand() *cobra.Command {
 	}
 	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		list, err := node.Service.List(command.Context(), &service.ListRequest{})
-		if err != nil {
-			return err
-		}
-		switch output.value {
-		case asTable:
-			return app.printServices(list.GetServices())
-		case asName:
-			for _, one := range list.GetServices() {
-				fmt.Fprintln(app.stdout, one.GetName())
-			}
-			return nil
-		}
-		return app.printMessage(output.value, list)
+		return ask(command.Context(), nodes, answerTimeout,
+			func(ctx context.Context, node *askedNode) (*service.ListResponse, error) {
+				return node.Service.List(ctx, &service.ListRequest{})
+			},
+			func(answers []answer[*service.ListResponse]) error {
+				switch output.value {
+				case asTable:
+					return app.printServices(nodes, answers)
+				case asName:
+					return printNames(answers, (*service.ListResponse).GetServices)
+				}
+				return printAnswers(nodes, output.value, answers)
+			})
 	}
 	return command
 }
 
-func (app *app) printServices(services []*service.Service) error {
-	table := newTable("NAME", "STATE", "HEALTH", "SINCE", "PID", "RESTARTS", "MEMORY", "CPU", "MESSAGE")
-	for _, one := range services {
-		pid, since, memory := "-", "-", "-"
-		if one.GetPid() != 0 {
-			pid = fmt.Sprint(one.GetPid())
+func (app *app) printServices(nodes *fanout, answers []answer[*service.ListResponse]) error {
+	table := newTable("NODE", "NAME", "STATE", "HEALTH", "SINCE", "PID", "RESTARTS", "MEMORY", "CPU", "MESSAGE")
+	for _, answer := range answers {
+		for _, one := range answer.value.GetServices() {
+			pid, since, memory := "-", "-", "-"
+			if one.GetPid() != 0 {
+				pid = fmt.Sprint(one.GetPid())
+			}
+			if one.GetSince().IsValid() && one.GetSince().GetSeconds() > 0 {
+				since = age(app.now().Sub(one.GetSince().AsTime()))
+			}
+			if one.GetMemory() > 0 {
+				memory = size(one.GetMemory())
+			}
+			table.add(answer.node.name, one.GetName(),
+				cell{one.GetState(), stateColour(one.GetState())},
+				cell{healthName(one.GetHealth()), healthColour(one.GetHealth())},
+				since, pid, one.GetRestarts(), memory,
+				one.GetCpu().AsDuration().Round(100*time.Millisecond),
+				one.GetMessage())
 		}
-		if one.GetSince().IsValid() && one.GetSince().GetSeconds() > 0 {
-			since = age(app.now().Sub(one.GetSince().AsTime()))
-		}
-		if one.GetMemory() > 0 {
-			memory = size(one.GetMemory())
-		}
-		table.add(one.GetName(),
-			cell{one.GetState(), stateColour(one.GetState())},
-			cell{healthName(one.GetHealth()), healthColour(one.GetHealth())},
-			since, pid, one.GetRestarts(), memory,
-			one.GetCpu().AsDuration().Round(100*time.Millisecond),
-			one.GetMessage())
 	}
-	return app.print(table)
+	return nodes.print(table)
 }
 
 // healthName is a health in one word.

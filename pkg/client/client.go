@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"time"
@@ -72,7 +73,8 @@ type Client struct {
 	Image    image.ImageServiceClient
 	Workload workload.WorkloadServiceClient
 
-	conn *grpc.ClientConn
+	conn   grpc.ClientConnInterface
+	closer io.Closer
 }
 
 // Dial prepares a connection; it is made by the first call, which is also
@@ -114,7 +116,9 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 }
 
 // New makes a client of a connection that exists already. Close closes it.
-func New(conn *grpc.ClientConn) *Client {
+func New(conn *grpc.ClientConn) *Client { return newClient(conn, conn) }
+
+func newClient(conn grpc.ClientConnInterface, closer io.Closer) *Client {
 	return &Client{
 		Machine:  machine.NewMachineServiceClient(conn),
 		Service:  service.NewServiceServiceClient(conn),
@@ -124,11 +128,12 @@ func New(conn *grpc.ClientConn) *Client {
 		Image:    image.NewImageServiceClient(conn),
 		Workload: workload.NewWorkloadServiceClient(conn),
 		conn:     conn,
+		closer:   closer,
 	}
 }
 
 // Close ends the connection and every call on it.
-func (client *Client) Close() error { return client.conn.Close() }
+func (client *Client) Close() error { return client.closer.Close() }
 
 // WithPort adds apid's port to an endpoint that names none.
 func WithPort(endpoint string) (string, error) {

@@ -17,17 +17,26 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
-// node is a server that answers Version with the pairing code it was sent.
+// node is a server that answers with the metadata it was sent.
 type node struct {
 	machine.UnimplementedMachineServiceServer
 }
 
 func (node) Version(ctx context.Context, _ *machine.VersionRequest) (*machine.VersionResponse, error) {
 	sent, _ := metadata.FromIncomingContext(ctx)
-	return &machine.VersionResponse{Version: strings.Join(sent.Get(PairingCodeKey), ",")}, nil
+	return &machine.VersionResponse{
+		Version:  strings.Join(sent.Get(PairingCodeKey), ","),
+		Hostname: strings.Join(sent.Get(identity.MetadataNode), ","), Kernel: strings.Join(sent.Get("request-id"), ","),
+	}, nil
+}
+
+func (node) Events(_ *machine.EventsRequest, stream machine.MachineService_EventsServer) error {
+	sent, _ := metadata.FromIncomingContext(stream.Context())
+	return stream.Send(&machine.Event{Subject: strings.Join(sent.Get(identity.MetadataNode), ",")})
 }
 
 func newCA(t *testing.T) *pki.CA {

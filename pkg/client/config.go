@@ -25,7 +25,8 @@ type Config struct {
 
 // Context is the access to one cluster.
 type Context struct {
-	// Endpoints are HOST:PORT of nodes' APIs; the first one that answers is used.
+	// Endpoints are HOST:PORT of control-plane nodes' APIs; the first one that
+	// answers is used. They pass calls on to every other node.
 	Endpoints []string `yaml:"endpoints"`
 	// Nodes are the names of the nodes behind Endpoints, in the same order.
 	Nodes []string `yaml:"nodes,omitempty"`
@@ -154,20 +155,6 @@ func UpdateConfig(path string, change func(*Config) error) error {
 		return err
 	}
 	return config.Save(path)
-}
-
-// Options returns how to dial the context's nodes: the one of that name or
-// endpoint, or, for the empty name, any of them.
-func (context *Context) Options(node string) Options {
-	options := Options{CA: []byte(context.CA), Cert: []byte(context.Cert), Key: []byte(context.Key)}
-	if index := slices.Index(context.Nodes, node); node != "" && index >= 0 && index < len(context.Endpoints) {
-		options.Endpoint = context.Endpoints[index]
-	} else if node != "" {
-		options.Endpoint = node
-	} else if len(context.Endpoints) > 0 {
-		options.Endpoint, options.Fallbacks = context.Endpoints[0], context.Endpoints[1:]
-	}
-	return options
 }
 
 func list(names []string) string {

@@ -92,17 +92,3 @@ func TestGetNamesTheContextsThereAre(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestOptionsChooseTheEndpoint(t *testing.T) {
-	context := &Context{Endpoints: []string{"10.0.0.1:50000", "10.0.0.2:50000"}, Nodes: []string{"one", "two"}}
-	for node, want := range map[string]Options{
-		"":         {Endpoint: "10.0.0.1:50000", Fallbacks: []string{"10.0.0.2:50000"}},
-		"two":      {Endpoint: "10.0.0.2:50000"},
-		"10.0.0.9": {Endpoint: "10.0.0.9"},
-	} {
-		got := context.Options(node)
-		if got.Endpoint != want.Endpoint || !cmp.Equal(got.Fallbacks, want.Fallbacks) {
-			t.Errorf("node %q: %q and %q, want %q and %q", node, got.Endpoint, got.Fallbacks, want.Endpoint, want.Fallbacks)
-		}
-	}
-}
