@@ -40,7 +40,7 @@ func (n *node) startEtcd(ctx context.Context) error {
 		n.etcd, err = etcd.New(etcd.Options{
 			Hostname: state.Hostname, NodeIP: state.NodeIP, Config: n.config.Cluster.Etcd,
 			Alone:     len(n.config.Cluster.ControlPlane.Addresses) <= 1,
-			ClusterID: n.config.Secrets.ClusterID, CA: ca, LookupUser: n.lookupUser,
+			ClusterID: n.config.Secrets.ClusterID, CA: ca, LookupUser: n.lookupUser, AdminUser: api.Front,
 		})
 		if err != nil {
 			return err

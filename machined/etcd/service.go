@@ -31,6 +31,8 @@ const (
 	program    = "/usr/bin/etcd"
 	dataDir    = "/var/lib/etcd"
 	secretsDir = "/run/keelson/secrets/etcd"
+	// AdminSocket is where the member serves pkg/api/etcd.
+	AdminSocket = "/run/keelson/etcd/admin.sock"
 )
 
 // aloneHeartbeat is etcd's own default. Shorter ones would wake an idle node
@@ -57,9 +59,11 @@ type Options struct {
 	CA *pki.CA
 	// LookupUser finds the service's user.
 	LookupUser func(name string) (supervise.User, error)
+	// AdminUser is the user whose group may open the admin socket.
+	AdminUser string
 
 	// Where things are; empty means where a node has them.
-	Program, DataDir, SecretsDir string
+	Program, DataDir, SecretsDir, AdminSocket string
 	// ClientPort and PeerPort; zero means etcd's own.
 	ClientPort, PeerPort int
 }
@@ -68,6 +72,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Program, program)
 	setDefault(&o.DataDir, dataDir)
 	setDefault(&o.SecretsDir, secretsDir)
+	setDefault(&o.AdminSocket, AdminSocket)
 	setDefault(&o.ClientPort, clientPort)
 	setDefault(&o.PeerPort, peerPort)
 	return o
@@ -186,6 +191,13 @@ func (s *Service) prepare(context.Context) error {
 	if err := secretdir.Write(s.options.SecretsDir, owner, files); err != nil {
 		return err
 	}
+	group, err := s.options.LookupUser(s.options.AdminUser)
+	if err != nil {
+		return fmt.Errorf("find who may open etcd's admin socket: %w", err)
+	}
+	if err := makeAdminFolder(s.options.AdminSocket, owner, int(group.GID)); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := secretdir.Make(s.options.DataDir, owner); err != nil {
@@ -237,5 +249,6 @@ func args(o Options) []string {
 		"--peer-name=" + peerName,
 		"--heartbeat-interval=" + patience(o).HeartbeatInterval.String(),
 		"--election-timeout=" + patience(o).ElectionTimeout.String(),
+		"--admin-socket=" + o.AdminSocket,
 	}
 }

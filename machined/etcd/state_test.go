@@ -44,7 +44,7 @@ func newService(t *testing.T) *Service {
 		LookupUser: func(string) (supervise.User, error) {
 			return supervise.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, nil
 		},
-		DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"),
+		DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "admin.sock"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestPatience(t *testing.T) {
 
 func TestArgs(t *testing.T) {
 	s := newService(t)
-	s.options.DataDir, s.options.SecretsDir = dataDir, secretsDir
+	s.options.DataDir, s.options.SecretsDir, s.options.AdminSocket = dataDir, secretsDir, AdminSocket
 	want := []string{
 		"--name=node-1",
 		"--data-dir=/var/lib/etcd",
@@ -157,6 +157,7 @@ func TestArgs(t *testing.T) {
 		"--peer-name=etcd-peer",
 		"--heartbeat-interval=500ms",
 		"--election-timeout=5s",
+		"--admin-socket=/run/keelson/etcd/admin.sock",
 	}
 	if got := s.Spec().Args; !slices.Equal(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
 
 // flags is the command line. Whatever is not here is etcd's default.
@@ -21,6 +22,8 @@ type flags struct {
 	heartbeat, election, compactAfter          time.Duration
 	quotaBytes                                 int64
 	logLevel                                   string
+	adminSocket                                string
+	adminGroup                                 int
 }
 
 func parseFlags(args []string) (*flags, error) {
@@ -47,6 +50,8 @@ func parseFlags(args []string) (*flags, error) {
 	// kube-apiserver compacts every five minutes. This is the net below it, for
 	// the hours in which no API server runs.
 	set.DurationVar(&f.compactAfter, "auto-compaction", time.Hour, "history kept")
+	set.StringVar(&f.adminSocket, "admin-socket", "", "`path` of the unix socket of this member's own API")
+	set.IntVar(&f.adminGroup, "admin-group", 0, "`ID` of the group that may open it; 0 leaves it as its folder makes it")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	if err := set.Parse(args); err != nil {
 		return nil, err
@@ -86,7 +91,7 @@ func (f *flags) checkBootstrap() error {
 }
 
 // config turns the flags into the library's form.
-func (f *flags) config() (*embed.Config, error) {
+func (f *flags) config(log *zap.Logger) (*embed.Config, error) {
 	config := embed.NewConfig()
 	config.Name = f.name
 	config.Dir = f.dataDir
@@ -127,8 +132,7 @@ func (f *flags) config() (*embed.Config, error) {
 	config.UnsafeNoFsync = false
 	config.EnableGRPCGateway = false // JSON over HTTP has no user here
 	config.Logger = "zap"
-	config.LogLevel = f.logLevel
-	config.LogOutputs = []string{embed.StdErrLogOutput}
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	return config, nil
 }
 

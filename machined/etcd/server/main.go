@@ -8,7 +8,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 )
 
 func main() {
@@ -24,23 +27,46 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := flags.checkBootstrap(); err != nil {
-		return err
+	log, err := logutil.CreateDefaultZapLogger(logutil.ConvertToZapLevel(flags.logLevel))
+	if err != nil {
+		return fmt.Errorf("make the log: %w", err)
 	}
-	config, err := flags.config()
+	listener, err := listen(flags.adminSocket, flags.adminGroup)
 	if err != nil {
 		return err
 	}
+	defer listener.Close()
 
 	// Signals are watched before the server starts, so that a stop during a
 	// slow start is orderly too.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	a := newAdmin(flags, log)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.serve(ctx, listener) })
+	group.Go(func() error {
+		defer stop()
+		return a.runMember(ctx)
+	})
+	return group.Wait()
+}
+
+// runMember brings this node's member up and works until it ends.
+func (a *admin) runMember(ctx context.Context) error {
+	if err := a.flags.checkBootstrap(); err != nil {
+		return err
+	}
+	config, err := a.flags.config(a.log)
+	if err != nil {
+		return err
+	}
 	server, err := embed.StartEtcd(config)
 	if err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	defer server.Close()
+	defer a.serveMember(server)()
+	defer a.background(ctx)()
 	select {
 	case <-ctx.Done():
 		return nil
@@ -48,5 +74,33 @@ func run(args []string) error {
 		return errors.New("the server stopped by itself; its log says why")
 	case err := <-server.Err():
 		return fmt.Errorf("serve: %w", err)
+	}
+}
+
+// background starts the tasks once the member is ready. The function that it
+// returns ends them and waits for that.
+func (a *admin) background(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	m := a.running.Load()
+	var group errgroup.Group
+	group.Go(func() error {
+		select {
+		case <-m.Server.ReadyNotify():
+		case <-ctx.Done():
+			return nil
+		}
+		for _, each := range a.tasks() {
+			group.Go(func() error {
+				if err := each.run(ctx, m); err != nil && ctx.Err() == nil {
+					a.log.Error("a task of etcd's ended", zap.String("task", each.name), zap.Error(err))
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	return func() {
+		cancel()
+		_ = group.Wait()
 	}
 }

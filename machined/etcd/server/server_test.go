@@ -53,18 +53,34 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := t.TempDir()
+	base := shortDir(t)
 	config := machineconfig.Etcd{HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond}
 	n := &node{t: t, ca: ca, options: etcd.Options{
 		Hostname: "node-1", NodeIP: netip.MustParseAddr("127.0.0.1"), ClusterID: "c0ffee", CA: ca, Config: config,
 		LookupUser: func(string) (supervise.User, error) {
 			return supervise.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, nil
 		},
-		Program: os.Args[0], DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"),
+		Program: os.Args[0], DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "sock"),
 		ClientPort: freePort(t), PeerPort: freePort(t),
 	}}
 	n.reboot()
 	return n
+}
+
+// shortDir is a folder of which the name leaves room for a unix socket's, which
+// has at most 107 bytes.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "etcd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // reboot makes what machined knows anew, from the disk alone.
