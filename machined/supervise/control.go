@@ -12,11 +12,7 @@ import (
 // Starting one that is already wanted changes nothing.
 func (s *Supervisor) Start(ctx context.Context, names ...string) error {
 	for _, name := range names {
-		svc, err := s.find(name)
-		if err != nil {
-			return err
-		}
-		release, err := svc.take(ctx)
+		svc, release, err := s.take(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -32,28 +28,20 @@ func (s *Supervisor) Start(ctx context.Context, names ...string) error {
 // Stop ends a service and keeps it stopped until Start. It returns once the
 // service has ended; when ctx ends first, the service is killed.
 func (s *Supervisor) Stop(ctx context.Context, name string) error {
-	svc, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	if svc.spec.Essential {
-		return fmt.Errorf("stop %s: %w", name, ErrEssential)
-	}
-	release, err := svc.take(ctx)
+	svc, release, err := s.take(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if svc.spec.Essential {
+		return fmt.Errorf("stop %s: %w", name, ErrEssential)
+	}
 	return s.stop(ctx, svc)
 }
 
 // Restart stops a service and starts it again.
 func (s *Supervisor) Restart(ctx context.Context, name string) error {
-	svc, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	release, err := svc.take(ctx)
+	svc, release, err := s.take(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -104,14 +92,22 @@ func (s *Supervisor) StopAll(ctx context.Context) error {
 	return nil
 }
 
-// take makes the caller the only one to start or stop the service.
-func (svc *service) take(ctx context.Context) (release func(), err error) {
-	select {
-	case svc.control <- struct{}{}:
-		return func() { <-svc.control }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("service %s is being started or stopped by someone else: %w", svc.spec.Name, ctx.Err())
+// take finds a service and makes the caller the only one to start, stop or
+// replace it.
+func (s *Supervisor) take(ctx context.Context, name string) (svc *service, release func(), err error) {
+	svc, err = s.find(name)
+	if err != nil {
+		return nil, nil, err
 	}
+	control := svc.control
+	select {
+	case control <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("service %s is being started or stopped by someone else: %w", name, ctx.Err())
+	}
+	// It may have been replaced meanwhile, by one with the same control.
+	svc, err = s.find(name)
+	return svc, func() { <-control }, err
 }
 
 // start begins a service's life unless it has one.

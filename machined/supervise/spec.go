@@ -19,7 +19,7 @@ const (
 	maxServiceNameLength = 64
 )
 
-// Spec describes one service. It is fixed once added.
+// Spec describes one service. It is fixed once added, until Replace.
 type Spec struct {
 	// Name is how the supervisor and `osctl services` call it; also the name
 	// of its cgroup.

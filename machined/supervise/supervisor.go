@@ -54,13 +54,15 @@ type Supervisor struct {
 	stopping bool
 }
 
-// service is a spec and what became of it.
+// service is a spec and what became of it. Replace puts another in its place,
+// with the same log and control.
 type service struct {
 	spec   Spec
 	user   User
 	cgroup *cgroup
 	log    *Log
-	// control is held, as its one token, by the one who starts or stops.
+	// control is held, as its one token, by the one who starts, stops or
+	// replaces.
 	control chan struct{}
 
 	// Guarded by Supervisor.mu.
