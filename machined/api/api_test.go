@@ -289,6 +289,9 @@ func (c fakeCluster) Health(context.Context) []Check {
 func (c fakeCluster) Kubeconfig(_ context.Context, user string, roles []string, until time.Time) ([]byte, error) {
 	return []byte(user + " " + strings.Join(roles, " ") + " " + until.Format(time.DateOnly)), c.err
 }
+func (c fakeCluster) Nodes() []*cluster.Node {
+	return []*cluster.Node{{Name: "dev-1", Addresses: []string{"10.0.0.1"}, Message: "kubelet said \xff"}}
+}
 
 func TestClusterAndImagesComeLate(t *testing.T) {
 	s := serve(t)
@@ -308,6 +311,10 @@ func TestClusterAndImagesComeLate(t *testing.T) {
 	kubeconfig, err := client.Kubeconfig(eve, &cluster.KubeconfigRequest{})
 	if err != nil || string(kubeconfig.GetKubeconfig()) != "eve os:reader 2030-02-01" {
 		t.Errorf("kubeconfig %q, %v", kubeconfig.GetKubeconfig(), err)
+	}
+	nodes, err := client.Nodes(deadline(t), &cluster.NodesRequest{})
+	if err != nil || len(nodes.GetNodes()) != 1 || nodes.GetNodes()[0].GetMessage() != "kubelet said \uFFFD" {
+		t.Errorf("nodes %v, %v", nodes, err)
 	}
 	s.server.SetCluster(fakeCluster{err: errors.New("bootstrapped before")})
 	_, err = client.Bootstrap(deadline(t), &cluster.BootstrapRequest{})

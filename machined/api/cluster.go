@@ -26,6 +26,8 @@ type Cluster interface {
 	// Kubeconfig makes a client certificate for the user with what the roles
 	// stand for, valid until the user's own expires or sooner.
 	Kubeconfig(ctx context.Context, user string, roles []string, until time.Time) ([]byte, error)
+	// Nodes are the cluster's nodes as this one last heard of them.
+	Nodes() []*cluster.Node
 }
 
 type clusterService struct {
@@ -68,6 +70,18 @@ func (s *clusterService) Kubeconfig(ctx context.Context, _ *cluster.KubeconfigRe
 		return nil, precondition(err)
 	}
 	return &cluster.KubeconfigResponse{Kubeconfig: kubeconfig}, nil
+}
+
+func (s *clusterService) Nodes(context.Context, *cluster.NodesRequest) (*cluster.NodesResponse, error) {
+	target, err := s.late.getCluster()
+	if err != nil {
+		return nil, err
+	}
+	response := &cluster.NodesResponse{Nodes: target.Nodes()}
+	for _, node := range response.Nodes {
+		node.Message = text(node.Message)
+	}
+	return response, nil
 }
 
 // precondition is the code of a refusal that a later call may not meet.
