@@ -22,6 +22,8 @@ func (app *app) clusterCommand() *cobra.Command {
 type machines interface {
 	Layout() (provision.Layout, error)
 	Status(context.Context) (provision.Status, error)
+	Up(ctx context.Context, only ...string) error
+	SetBootstrapped(context.Context) error
 	Destroy(context.Context) error
 }
 

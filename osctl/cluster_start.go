@@ -31,11 +31,16 @@ func (app *app) clusterStart(ctx context.Context, cluster *provision.Cluster, no
 	steps := app.newSteps()
 	defer steps.end()
 	cluster.OnProgress(func(event provision.Event) { steps.begin(describeEvent(event)) })
-	if err := cluster.Up(ctx); err != nil {
+	if noWait {
+		return cluster.Up(ctx)
+	}
+	layout, err := cluster.Layout()
+	if err != nil {
 		return err
 	}
-	if noWait {
-		return nil
+	// The network and the first node; bringUp starts the others in their time.
+	if err := cluster.Up(ctx, layout.Nodes[0].Name); err != nil {
+		return err
 	}
 	config, err := app.loadConfig()
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/cluster"
-	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/provision"
 )
 
 // waitOptions bound how long a cluster may take to come up.
@@ -24,61 +23,156 @@ func (options *waitOptions) add(command *cobra.Command) {
 	command.Flags().DurationVar(&options.timeout, "timeout", 15*time.Minute, "how long the cluster may take to come up; emulated machines take minutes")
 }
 
-// bringUp waits for a cluster's API, bootstraps it unless that was done, and
-// waits until all is healthy.
+// bringUp switches on the nodes of a cluster that are off, bootstraps it unless
+// that was done, and waits until every node is ready.
 func (app *app) bringUp(ctx context.Context, machines machines, access *client.Context, steps *steps, options waitOptions) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, options.timeout, fmt.Errorf("not up within %s", options.timeout))
 	defer cancel()
-	node, err := app.connectTo(ctx, access.Options(""))
+	layout, err := machines.Layout()
 	if err != nil {
 		return err
 	}
-	defer node.Close()
-
-	steps.begin("waiting for the node's API")
-	if err := app.waitAPI(ctx, machines, node); err != nil {
+	watch, err := app.watchCluster(ctx, layout, access)
+	if err != nil {
 		return err
 	}
-	steps.begin("bootstrapping")
-	if err := app.bootstrapOnce(ctx, node); err != nil {
-		return err
+	defer watch.close()
+	tick := time.NewTicker(app.pollInterval)
+	defer tick.Stop()
+	var next decision
+	for {
+		state, err := machines.Status(ctx)
+		if err != nil {
+			return err
+		}
+		next = decide(watch.look(state))
+		steps.show(next.rows)
+		if next.err == nil {
+			next.err = app.act(ctx, machines, watch, steps, next)
+		}
+		if next.err != nil || next.done {
+			return next.err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w\n%s", context.Cause(ctx), unready(next.rows))
+		}
 	}
-	steps.begin("waiting until everything is healthy")
-	_, err = app.waitHealthy(ctx, node, options.timeout, steps.detail)
-	return err
 }
 
-// waitAPI waits until the node answers with a certificate of the cluster. It
-// gives up when the machine is off, or in maintenance mode.
-func (app *app) waitAPI(ctx context.Context, machines machines, node *client.Client) error {
-	return app.poll(ctx, func(ctx context.Context) (bool, error) {
-		_, err := node.Machine.Version(ctx, &machine.VersionRequest{})
-		if err == nil {
-			return true, nil
-		}
-		state, statusErr := machines.Status(ctx)
-		if statusErr != nil {
-			return false, err
-		}
-		for _, one := range state.Nodes {
-			if one.PID == 0 {
-				return false, finalError{fmt.Errorf("the machine of node %s has ended: see its console %s and the log beside it", one.Name, one.Console)}
+// act does what was decided: it switches on nodes, or bootstraps the cluster.
+func (app *app) act(ctx context.Context, machines machines, watch *watch, steps *steps, next decision) error {
+	if len(next.start) > 0 {
+		watch.learn(func() {
+			for _, name := range next.start {
+				watch.started[name] = true
 			}
-			if strings.Contains(err.Error(), "unknown authority") {
-				return false, finalError{fmt.Errorf("node %s did not take its config and is in maintenance mode: its console %s says why", one.Name, one.Console)}
-			}
-		}
-		return false, err
-	})
+		})
+		return machines.Up(ctx, next.start...)
+	}
+	steps.begin(next.step)
+	if next.bootstrap == "" {
+		return nil
+	}
+	switch err := bootstrapOnce(ctx, watch.client(next.bootstrap)); {
+	case permanent(err):
+		return fmt.Errorf("bootstrap node %s: %w", next.bootstrap, err)
+	case err != nil:
+		steps.detail(reason(err))
+		return nil // again at the next look
+	}
+	return machines.SetBootstrapped(ctx)
 }
 
 // bootstrapOnce bootstraps a cluster; that it was done before is no error.
-func (app *app) bootstrapOnce(ctx context.Context, node *client.Client) error {
-	return app.poll(ctx, func(ctx context.Context) (bool, error) {
-		_, err := node.Cluster.Bootstrap(ctx, &cluster.BootstrapRequest{})
-		if status.Code(err) == codes.FailedPrecondition {
-			return true, nil
-		}
-		return err == nil, err
-	})
+func bootstrapOnce(ctx context.Context, node *client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, pollCallTimeout)
+	defer cancel()
+	_, err := node.Cluster.Bootstrap(ctx, &cluster.BootstrapRequest{})
+	if status.Code(err) == codes.FailedPrecondition {
+		return nil
+	}
+	return err
 }
+
+// decision is what follows from one look at a cluster that comes up.
+type decision struct {
+	rows []nodeRow
+	// step says what is waited for.
+	step string
+	// start names nodes to switch on.
+	start []string
+	// bootstrap names the node to make the first of the cluster.
+	bootstrap string
+	done      bool
+	// err is what waiting cannot mend.
+	err error
+}
+
+// decide says what to do next.
+func decide(seen clusterLook) decision {
+	next := decision{done: true, start: nextStarts(seen), step: "waiting until everything is healthy"}
+	for _, node := range seen.nodes {
+		stage := stageOf(node, seen)
+		next.rows = append(next.rows, nodeRow{node.Name, roleName(node.ControlPlane), stage})
+		next.done = next.done && stage.ready
+		if err := hopeless(node, seen); err != nil && next.err == nil {
+			next.err = err
+		}
+	}
+	if seen.bootstrapped {
+		return next
+	}
+	next.done = false
+	for _, node := range seen.nodes {
+		if !node.ControlPlane {
+			continue
+		}
+		next.step = "waiting for the API of " + node.Name
+		if node.answers() {
+			next.step, next.bootstrap = "bootstrapping", node.Name
+		}
+		break // the first one, always: two would be two clusters
+	}
+	return next
+}
+
+// nextStarts names the nodes to switch on now. With KVM all start at once.
+// Emulated machines slow each other down while they boot, and the cluster waits
+// for the first one: each starts when the one before it has its API up, which is
+// when most of its boot's work is done.
+func nextStarts(seen clusterLook) []string {
+	var off []string
+	for _, node := range seen.nodes {
+		if node.PID == 0 && !node.started {
+			off = append(off, node.Name)
+			if seen.emulated {
+				break
+			}
+		} else if seen.emulated && !node.answered && node.PID != 0 {
+			return nil
+		}
+	}
+	return off
+}
+
+// hopeless says of a node why it will not come up by itself.
+func hopeless(node nodeLook, seen clusterLook) error {
+	switch {
+	case node.PID == 0 && node.started:
+		return fmt.Errorf("the machine of node %s has ended: see its console %s and the log beside it", node.Name, node.Console)
+	case node.maintenance() && node.ControlPlane:
+		return fmt.Errorf("node %s did not take its config and is in maintenance mode: its console %s says why", node.Name, node.Console)
+	}
+	return nil
+}
+
+func roleName(controlPlane bool) string {
+	if controlPlane {
+		return "control-plane"
+	}
+	return "worker"
+}
+
+var _ machines = (*provision.Cluster)(nil)

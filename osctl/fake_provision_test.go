@@ -20,7 +20,19 @@ type fakeMachines struct {
 	pid     int
 	err     error
 
-	destroyed bool
+	destroyed, bootstrapped bool
+	// started names the nodes that were switched on one by one.
+	started []string
+}
+
+func (fake *fakeMachines) Up(_ context.Context, only ...string) error {
+	fake.started = append(fake.started, only...)
+	return nil
+}
+
+func (fake *fakeMachines) SetBootstrapped(context.Context) error {
+	fake.bootstrapped = true
+	return nil
 }
 
 func (fake *fakeMachines) Destroy(context.Context) error {
@@ -42,7 +54,7 @@ func (fake *fakeMachines) Layout() (provision.Layout, error) {
 
 func (fake *fakeMachines) Status(context.Context) (provision.Status, error) {
 	layout, err := fake.Layout()
-	state := provision.Status{Name: layout.Name}
+	state := provision.Status{Name: layout.Name, Bootstrapped: fake.bootstrapped}
 	for _, node := range layout.Nodes {
 		state.Nodes = append(state.Nodes, provision.NodeStatus{NodeLayout: node, PID: fake.pid, Console: "/consoles/" + node.Name})
 	}
@@ -67,22 +79,23 @@ func (fake *fakeMachines) create(_ context.Context, options provision.Options) (
 	return fake, nil
 }
 
-func newCreateHarness(t *testing.T, version error) (*harness, *fakeMachines, *fakeCluster) {
+func newCreateHarness(t *testing.T, silence error) (*harness, *fakeMachines, *fakeCluster) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir()) // no clusters
 	fake, node := &fakeMachines{pid: 7}, &fakeCluster{unhealthy: 2}
 	harness := newHarness(t, func(server *grpc.Server) {
 		cluster.RegisterClusterServiceServer(server, node)
-		machine.RegisterMachineServiceServer(server, versionOnly{err: version})
+		machine.RegisterMachineServiceServer(server, bootedNode{err: silence})
 	})
 	harness.createMachines = fake.create
 	return harness, fake, node
 }
 
-type versionOnly struct {
+// bootedNode has booted, or does not answer.
+type bootedNode struct {
 	machine.UnimplementedMachineServiceServer
 	err error
 }
 
-func (node versionOnly) Version(context.Context, *machine.VersionRequest) (*machine.VersionResponse, error) {
-	return &machine.VersionResponse{}, node.err
+func (node bootedNode) Status(context.Context, *machine.StatusRequest) (*machine.StatusResponse, error) {
+	return &machine.StatusResponse{Stage: machine.StatusResponse_STAGE_RUNNING}, node.err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,7 +15,8 @@ const (
 )
 
 // steps shows what a long command is doing, with the time since its start: a
-// line for each step, which a terminal redraws as time passes.
+// line for each step, which a terminal redraws as time passes, and below it a
+// table of nodes where there are some.
 type steps struct {
 	app   *app
 	began time.Time
@@ -23,6 +25,9 @@ type steps struct {
 	text     string // the step under way; "" when there is none
 	more     string // what it waits for
 	lastSaid time.Time
+	rows     []nodeRow
+	said     map[string]said // by node, off a terminal
+	below    int             // lines that the terminal shows below the step's
 
 	stop    chan struct{}
 	stopped chan struct{}
@@ -30,7 +35,7 @@ type steps struct {
 }
 
 func (app *app) newSteps() *steps {
-	steps := &steps{app: app, began: app.now(), stop: make(chan struct{}), stopped: make(chan struct{})}
+	steps := &steps{app: app, began: app.now(), said: map[string]said{}, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go steps.run()
 	return steps
 }
@@ -60,7 +65,10 @@ func (steps *steps) run() {
 func (steps *steps) begin(text string) {
 	steps.mu.Lock()
 	defer steps.mu.Unlock()
-	steps.finish()
+	if text == steps.text {
+		return
+	}
+	steps.finish(nil)
 	steps.text, steps.more = text, ""
 	steps.lastSaid = steps.app.now()
 	if steps.app.live {
@@ -102,21 +110,24 @@ func (steps *steps) end() {
 		<-steps.stopped
 		steps.mu.Lock()
 		defer steps.mu.Unlock()
-		steps.finish()
+		steps.finish(steps.rows)
 	})
 }
 
-// finish leaves the step under way on its line, without what it waited for.
-func (steps *steps) finish() {
+// finish leaves the step under way on its line, without what it waited for, and
+// of the table what is to stay.
+func (steps *steps) finish(table []nodeRow) {
 	if steps.text != "" && steps.app.live {
-		steps.more = ""
+		rows := steps.rows
+		steps.more, steps.rows = "", table
 		steps.draw()
 		fmt.Fprintln(steps.app.stderr)
+		steps.rows, steps.below = rows, 0
 	}
 	steps.text = ""
 }
 
-// draw writes the terminal's line; the lock is held.
+// draw writes the terminal's lines over those that it shows; the lock is held.
 func (steps *steps) draw() {
 	if steps.text == "" {
 		return
@@ -125,7 +136,21 @@ func (steps *steps) draw() {
 	if steps.more != "" {
 		line += ": " + steps.more
 	}
-	fmt.Fprintf(steps.app.stderr, "\r\x1b[K%s %s", steps.app.paint(faint, steps.stamp()), fit(line, steps.app.width()-8))
+	var out strings.Builder
+	if steps.below > 0 {
+		fmt.Fprintf(&out, "\x1b[%dA", steps.below)
+	}
+	width := steps.app.width() - 8
+	fmt.Fprintf(&out, "\r\x1b[K%s %s", steps.app.paint(faint, steps.stamp()), fit(line, width))
+	lines := steps.tableLines(width)
+	for _, line := range lines {
+		fmt.Fprintf(&out, "\n\x1b[K%s", line)
+	}
+	if len(lines) < steps.below {
+		out.WriteString("\x1b[J") // what is left of a longer table
+	}
+	steps.below = len(lines)
+	fmt.Fprint(steps.app.stderr, out.String())
 }
 
 // stamp is the time since the start, in seconds.

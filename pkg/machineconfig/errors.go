@@ -12,7 +12,7 @@ import (
 type Error struct {
 	// File is the name given to Decode.
 	File string
-	// Line and Column count from 1.
+	// Line and Column count from 1; zero for what stands in no file.
 	Line, Column int
 	// Field is a path: "machine.network.interfaces[0].mtu". Empty when the
 	// error is about the file or a whole document.
@@ -23,7 +23,10 @@ type Error struct {
 
 // Error returns "FILE:LINE:COL: field.path: message".
 func (err *Error) Error() string {
-	where := fmt.Sprintf("%s:%d:%d: ", err.File, err.Line, err.Column)
+	where := ""
+	if err.Line > 0 {
+		where = fmt.Sprintf("%s:%d:%d: ", err.File, err.Line, err.Column)
+	}
 	if err.Field != "" {
 		where += err.Field + ": "
 	}

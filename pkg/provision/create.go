@@ -22,8 +22,8 @@ const (
 	rootHashFile = "rootfs.roothash"
 )
 
-// Create makes a cluster and starts its nodes; it does not wait for them to
-// boot. The cluster lives on when this program ends. If it cannot be made,
+// Create makes a cluster and starts its nodes, or some of them; it does not wait
+// for them to boot. The cluster lives on when this program ends. If it cannot be made,
 // nothing is left of it.
 func Create(ctx context.Context, opts Options) (*Cluster, error) {
 	s, err := plan(opts)
@@ -122,7 +122,7 @@ func (c *Cluster) build(ctx context.Context, opts Options) error {
 	if err := c.saveSpec(); err != nil {
 		return err
 	}
-	return c.startNodes(ctx)
+	return c.startNodes(ctx, opts.Start)
 }
 
 func (c *Cluster) saveSpec() error {

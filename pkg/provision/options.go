@@ -36,6 +36,9 @@ type Options struct {
 	// before the nodes start; it returns machine configs by node name, which
 	// win over Node.Config.
 	Configure func(Layout) (map[string][]byte, error)
+	// Start names the nodes to switch on; the others are made and left off, for
+	// Up. All of them are if it is nil.
+	Start []string
 	// Progress, if set, is told of each step as it begins.
 	Progress func(Event)
 }
@@ -81,6 +84,7 @@ const firstNode = 11
 // Layout is what is known of a cluster before its nodes boot.
 type Layout struct {
 	Name    string       `json:"name"`
+	Subnet  netip.Prefix `json:"subnet"`
 	Gateway netip.Addr   `json:"gateway"`
 	Nodes   []NodeLayout `json:"nodes"`
 }

@@ -12,7 +12,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "{demo 10.77.0.1 [{cp-1 true 10.77.0.11 52:54:0a:4d:00:0b invalid AddrPort invalid AddrPort}" +
+	want := "{demo 10.77.0.0/24 10.77.0.1 [{cp-1 true 10.77.0.11 52:54:0a:4d:00:0b invalid AddrPort invalid AddrPort}" +
 		" {w-1 false 10.77.0.12 52:54:0a:4d:00:0c invalid AddrPort invalid AddrPort}]}"
 	if got := fmt.Sprint(layout); got != want {
 		t.Errorf("layout\n%s\nwant\n%s", got, want)

@@ -33,6 +33,8 @@ type spec struct {
 	// Prepared says that every node has its config and disk: from here on the
 	// cluster can be started again whatever happens.
 	Prepared bool `json:"prepared"`
+	// Bootstrapped is what SetBootstrapped noted.
+	Bootstrapped bool `json:"bootstrapped,omitempty"`
 }
 
 // specVersion is raised when an older program could not understand the file.
@@ -56,7 +58,7 @@ func (s spec) gateway() netip.Addr { return s.Subnet.Addr().Next() }
 func (s spec) domain() string { return s.Name + ".internal" }
 
 func (s spec) layout(forwards map[string]nodeForwards) Layout {
-	l := Layout{Name: s.Name, Gateway: s.gateway()}
+	l := Layout{Name: s.Name, Subnet: s.Subnet, Gateway: s.gateway()}
 	for _, n := range s.Nodes {
 		l.Nodes = append(l.Nodes, NodeLayout{
 			Name: n.Name, ControlPlane: n.ControlPlane, IP: n.IP, MAC: n.MAC,

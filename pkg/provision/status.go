@@ -19,6 +19,8 @@ type Status struct {
 	Host     qemu.Choice  `json:"host"`
 	// Prepared is false if the cluster was never made completely.
 	Prepared bool `json:"prepared"`
+	// Bootstrapped is what SetBootstrapped noted.
+	Bootstrapped bool `json:"bootstrapped"`
 	// NetworkPID is 0 if the network process does not run.
 	NetworkPID int              `json:"networkPID"`
 	Faults     []vnet.FaultRule `json:"faults,omitempty"`
@@ -47,7 +49,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	}
 	status := Status{
 		Name: c.Name(), Dir: c.dir, Subnet: c.spec.Subnet, Internet: c.spec.Internet,
-		Host: c.spec.Host, Prepared: c.spec.Prepared,
+		Host: c.spec.Host, Prepared: c.spec.Prepared, Bootstrapped: c.spec.Bootstrapped,
 		NetworkPID: runningPID(filepath.Join(c.dir, networkRef)),
 	}
 	ports := map[string]vnet.PortStatus{}

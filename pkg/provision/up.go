@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/keelson-os/keelson/pkg/provision/process"
@@ -19,8 +20,8 @@ import (
 const startTimeout = 60 * time.Second
 
 // Up starts what does not run of the cluster, for example after the host was
-// rebooted. What runs is left alone.
-func (c *Cluster) Up(ctx context.Context) error {
+// rebooted: the network and the nodes, or of those only some. What runs is left alone.
+func (c *Cluster) Up(ctx context.Context, only ...string) error {
 	unlock, err := c.lock(ctx)
 	if err != nil {
 		return err
@@ -32,7 +33,7 @@ func (c *Cluster) Up(ctx context.Context) error {
 	if err := c.startNetwork(ctx); err != nil {
 		return err
 	}
-	return c.startNodes(ctx)
+	return c.startNodes(ctx, only)
 }
 
 func (c *Cluster) checkPrepared() error {
@@ -45,6 +46,21 @@ func (c *Cluster) checkPrepared() error {
 	}
 	c.spec = s
 	return nil
+}
+
+// SetBootstrapped notes that the nodes have formed a cluster, so that nobody
+// asks one of them, which lost its disk, to be the first of a new one.
+func (c *Cluster) SetBootstrapped(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := c.checkPrepared(); err != nil {
+		return err
+	}
+	c.spec.Bootstrapped = true
+	return c.saveSpec()
 }
 
 func (c *Cluster) startNetwork(ctx context.Context) error {
@@ -81,8 +97,17 @@ func (c *Cluster) networkCommand() ([]string, error) {
 	return []string{self, "cluster", "network", "--dir", c.dir}, nil
 }
 
-func (c *Cluster) startNodes(ctx context.Context) error {
+// startNodes starts the nodes of these names, or all if there are none.
+func (c *Cluster) startNodes(ctx context.Context, only []string) error {
+	for _, name := range only {
+		if _, _, err := c.node(name); err != nil {
+			return err
+		}
+	}
 	for i, n := range c.spec.Nodes {
+		if len(only) > 0 && !slices.Contains(only, n.Name) {
+			continue
+		}
 		if err := c.startNode(ctx, i, n); err != nil {
 			return err
 		}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"strings"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/api/cluster"
+	"github.com/keelson-os/keelson/pkg/api/etcd"
+	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/provision"
+)
+
+// clusterLook is what one look at a cluster found out.
+type clusterLook struct {
+	nodes []nodeLook
+	// emulated machines have no KVM.
+	emulated     bool
+	bootstrapped bool
+	// By node name, as a control-plane node knows them; empty when none answers.
+	kubernetes map[string]*cluster.Node
+	members    map[string]*etcd.Member
+	// The nodes run a version that does not know these lists.
+	noNodes, noMembers bool
+}
+
+// nodeLook is what is known of one node.
+type nodeLook struct {
+	provision.NodeStatus
+	nodeAnswer
+	// started is set when its machine has been seen to run.
+	started bool
+}
+
+func (node nodeLook) answers() bool { return node.status != nil }
+
+// maintenance tells a node that has no certificate of the cluster: it did not
+// take its config, or is a worker that has not joined yet.
+func (node nodeLook) maintenance() bool { return inMaintenance(node.err) }
+
+func inMaintenance(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "unknown authority")
+}
+
+// stage is how far a node is, in one word and a few more.
+type stage struct {
+	name, detail string
+	paint        colour
+	ready        bool
+}
+
+// stageOf says how far a node is on its way to being a ready node of its cluster.
+func stageOf(node nodeLook, seen clusterLook) stage {
+	switch {
+	case node.PID == 0 && !node.started:
+		return stage{name: "off", paint: faint}
+	case node.PID == 0:
+		return stage{name: "ended", detail: "console: " + node.Console, paint: red}
+	case node.State == "paused":
+		return stage{name: "paused", detail: "osctl cluster node resume " + node.Name, paint: red}
+	case node.maintenance() && node.ControlPlane:
+		return stage{name: "maintenance", detail: "console: " + node.Console, paint: red}
+	case node.maintenance():
+		return stage{name: "joining", detail: "asks the control-plane nodes for its certificates", paint: yellow}
+	case !node.answers() && node.answered:
+		return stage{name: "silent", detail: reason(node.err), paint: red}
+	case !node.answers():
+		return stage{name: "starting", detail: reason(node.err), paint: yellow}
+	case node.status.GetStage() != machine.StatusResponse_STAGE_RUNNING:
+		return stage{name: stageName(node.status.GetStage()), detail: withProblems(node.status.GetPhase(), node.status), paint: yellow}
+	case !seen.bootstrapped:
+		return stage{name: "booted", detail: withProblems("waits for the cluster to be bootstrapped", node.status), paint: yellow}
+	}
+	return membershipStage(node, seen)
+}
+
+// membershipStage is that of a node that has booted.
+func membershipStage(node nodeLook, seen clusterLook) stage {
+	member, known := seen.members[node.Name], seen.kubernetes[node.Name]
+	switch {
+	case node.ControlPlane && member == nil && !seen.noMembers:
+		return stage{name: "joining", detail: withProblems(firstWord(awaited(node.health), "etcd"), node.status), paint: yellow}
+	case member.GetLearner():
+		return stage{name: "learner", detail: firstWord(member.GetMessage(), "etcd catches up"), paint: yellow}
+	case node.health == nil:
+		return stage{name: "checking", paint: yellow}
+	case !node.health.GetHealthy():
+		return stage{name: "checking", detail: withProblems(awaited(node.health), node.status), paint: yellow}
+	case known == nil && !seen.noNodes:
+		return stage{name: "joining", detail: "Kubernetes does not know it yet", paint: yellow}
+	case known != nil && !known.GetReady():
+		return stage{name: "joining", detail: "not Ready in Kubernetes: " + known.GetMessage(), paint: yellow}
+	}
+	return stage{name: "ready", detail: known.GetVersion(), paint: green, ready: true}
+}
+
+// withProblems puts what a node finds wrong behind a detail.
+func withProblems(detail string, answer *machine.StatusResponse) string {
+	var parts []string
+	for _, part := range append([]string{detail}, answer.GetProblems()...) {
+		if part, _, _ = strings.Cut(strings.TrimSpace(part), "\n"); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// reason says in a few words why a node does not answer.
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	message := status.Convert(err).Message()
+	if why, ours := connectionReason(message); ours {
+		return why
+	}
+	return message
+}
+
+// firstWord is the first text that says anything.
+func firstWord(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// unready names the nodes that are not ready and how far they are.
+func unready(rows []nodeRow) string {
+	var parts []string
+	for _, row := range rows {
+		if row.ready {
+			continue
+		}
+		text := row.node + " is " + row.name
+		if row.detail != "" {
+			text += ": " + row.detail
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "\n")
+}
