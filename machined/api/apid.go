@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 	"github.com/keelson-os/keelson/pkg/secretdir"
 )
@@ -18,8 +19,22 @@ import (
 // its user.
 const Front = "apid"
 
-// FrontPort is where apid listens, on every address.
-const FrontPort = 50000
+// FrontPort is where apid listens, on every address. On JoinPort it lets other
+// nodes join, on control-plane nodes only.
+const (
+	FrontPort = 50000
+	JoinPort  = 50001
+)
+
+// Files of apid's secrets folder.
+const (
+	frontCA    = "ca.crt"
+	serverCert = "server.crt"
+	serverKey  = "server.key"
+	// By these a control-plane node's apid shows that it calls for someone else.
+	forwardCert = "forward.crt"
+	forwardKey  = "forward.key"
+)
 
 const (
 	frontProgram = "/usr/bin/apid"
@@ -32,30 +47,72 @@ const (
 // FrontOptions say who apid is.
 type FrontOptions struct {
 	User supervise.User
-	// CA issues its certificate and is what clients' certificates must be of.
+	// CA issues its certificates and is what clients' certificates must be of. A
+	// worker has Pair and CACert in its place.
 	CA *pki.CA
-	// Names and Addresses are what clients may call the node.
+	// Names and Addresses are what clients may call the node; on a worker the
+	// certificate says so already.
 	Names     []string
 	Addresses []netip.Addr
+
+	// Pair is the certificate that a control-plane node signed for this one,
+	// asked for whenever it is written.
+	Pair func() (pki.KeyPair, error)
+	// CACert is the certificate (PEM) of the authority.
+	CACert []byte
 }
 
-// FrontSpec describes apid to the supervisor.
+// FrontSpec describes apid to the supervisor. On a control-plane node it also
+// lets others join, passes calls on to other nodes and reaches Kubernetes.
 func FrontSpec(opts FrontOptions) supervise.Spec {
-	spec := frontSpec("--ca="+frontFile("ca.crt"), "--kubeconfig="+frontFile("kubeconfig"))
-	spec.Prepare = func(context.Context) error {
-		pair, err := opts.CA.Issue(pki.Request{
-			CommonName: Front, Server: true, TTL: pki.NodeTTL,
-			DNSNames: append([]string{"localhost"}, opts.Names...),
-			IPs:      append([]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, opts.Addresses...),
-		})
-		if err != nil {
-			return err
-		}
-		return writeFront(opts.User, map[string][]byte{
-			"ca.crt": opts.CA.KeyPair().Cert, "server.crt": pair.Cert, "server.key": pair.Key,
-		})
+	args := []string{"--ca=" + frontFile(frontCA)}
+	if opts.CA != nil {
+		args = append(args,
+			"--kubeconfig="+frontFile("kubeconfig"), fmt.Sprintf("--join-listen=:%d", JoinPort),
+			"--forward-cert="+frontFile(forwardCert), "--forward-key="+frontFile(forwardKey),
+		)
 	}
+	spec := frontSpec(args...)
+	spec.Prepare = func(context.Context) error { return opts.Write() }
 	return spec
+}
+
+// Write gives apid its keys and certificates. One that runs takes them from its
+// files with the next connection.
+func (opts FrontOptions) Write() error {
+	files, err := opts.files()
+	if err != nil {
+		return err
+	}
+	return writeFront(opts.User, files)
+}
+
+func (opts FrontOptions) files() (map[string][]byte, error) {
+	if opts.CA == nil {
+		pair, err := opts.Pair()
+		if err != nil {
+			return nil, err
+		}
+		return map[string][]byte{frontCA: opts.CACert, serverCert: pair.Cert, serverKey: pair.Key}, nil
+	}
+	server, err := opts.CA.Issue(pki.Request{
+		CommonName: Front, Server: true, TTL: pki.NodeTTL,
+		DNSNames: append([]string{"localhost"}, opts.Names...),
+		IPs:      append([]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, opts.Addresses...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	forward, err := opts.CA.Issue(pki.Request{
+		CommonName: Front, Organizations: []string{identity.Forwarder}, Client: true, TTL: pki.NodeTTL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{
+		frontCA: opts.CA.KeyPair().Cert, serverCert: server.Cert, serverKey: server.Key,
+		forwardCert: forward.Cert, forwardKey: forward.Key,
+	}, nil
 }
 
 // Maintenance is what proves a node without a config and its user to each
@@ -104,7 +161,7 @@ func MaintenanceSpec(user supervise.User, m *Maintenance) supervise.Spec {
 	spec := frontSpec("--maintenance", "--pairing-code-file="+frontFile("pairing-code"))
 	spec.Prepare = func(context.Context) error {
 		return writeFront(user, map[string][]byte{
-			"server.crt": m.pair.Cert, "server.key": m.pair.Key, "pairing-code": []byte(m.PairingCode + "\n"),
+			serverCert: m.pair.Cert, serverKey: m.pair.Key, "pairing-code": []byte(m.PairingCode + "\n"),
 		})
 	}
 	return spec
@@ -116,7 +173,7 @@ func frontSpec(args ...string) supervise.Spec {
 		Name: Front, User: Front, Path: frontProgram, Essential: true, MemoryMax: frontMemory, NoFile: 4096,
 		Args: append([]string{
 			fmt.Sprintf("--listen=:%d", FrontPort), "--machined=" + Socket,
-			"--cert=" + frontFile("server.crt"), "--key=" + frontFile("server.key"),
+			"--cert=" + frontFile(serverCert), "--key=" + frontFile(serverKey),
 		}, args...),
 		Health: &supervise.HealthCheck{Probe: probeFront, StartTimeout: time.Minute},
 	}

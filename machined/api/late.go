@@ -19,6 +19,7 @@ type late struct {
 	mu      sync.Mutex
 	cluster Cluster
 	images  image.ImageServiceServer
+	joiner  Joiner
 }
 
 func (l *late) getCluster() (Cluster, error) {
@@ -37,6 +38,14 @@ func (l *late) getImages() (image.ImageServiceServer, error) {
 		return nil, l.notYet("container images")
 	}
 	return l.images, nil
+}
+
+// getJoiner returns nil while there is none: who asks for it is a stranger, who
+// need not know how far the node is.
+func (l *late) getJoiner() Joiner {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.joiner
 }
 
 // notYet says how far the node is.

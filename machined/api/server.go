@@ -20,6 +20,7 @@ import (
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/image"
+	"github.com/keelson-os/keelson/pkg/api/join"
 	"github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/api/service"
@@ -72,6 +73,7 @@ func New(opts Options) *Server {
 	log.RegisterLogServiceServer(s.grpc, &logService{read: opts.Kernel})
 	cluster.RegisterClusterServiceServer(s.grpc, &clusterService{late: s.late})
 	image.RegisterImageServiceServer(s.grpc, &lateImages{late: s.late})
+	join.RegisterJoinServiceServer(s.grpc, &joinService{late: s.late})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s
@@ -89,6 +91,13 @@ func (s *Server) SetImages(images image.ImageServiceServer) {
 	s.late.mu.Lock()
 	defer s.late.mu.Unlock()
 	s.late.images = images
+}
+
+// SetJoiner hands over who lets others join, once there is one.
+func (s *Server) SetJoiner(joiner Joiner) {
+	s.late.mu.Lock()
+	defer s.late.mu.Unlock()
+	s.late.joiner = joiner
 }
 
 // Serve answers calls on the listener until ctx ends.
