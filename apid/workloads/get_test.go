@@ -152,23 +152,6 @@ func TestKubernetesThatIsNotThereYet(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	names := []string{"pods", "pod", "po", "deployments", "deployment", "deploy", "endpoints"}
-	for _, test := range []struct {
-		typed string
-		want  []string
-	}{
-		{"podz", []string{"pod", "pods"}},
-		{"deploymnts", []string{"deployments", "deployment"}},
-		{"unicorns", nil},
-		{"x", nil},
-	} {
-		if got := nearest(test.typed, names); !slices.Equal(got, test.want) {
-			t.Errorf("nearest to %q: %q, want %q", test.typed, got, test.want)
-		}
-	}
-}
-
 func TestListItemsGetTheirKind(t *testing.T) {
 	for _, test := range []struct{ name, answer, want string }{
 		{"of the API server's own", `{"kind":"PodList","apiVersion":"v1","items":[ {"metadata":{"name":"a"}}, {}]}`,

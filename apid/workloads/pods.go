@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/keelson-os/keelson/pkg/nearest"
 )
 
 const (
@@ -41,7 +43,7 @@ func (s *session) findPod(ctx context.Context, namespace, name string) (*corev1.
 	answer, err := read(ctx, pod(s.raw.Get(), namespace, name))
 	if apierrors.IsNotFound(err) {
 		return nil, status.Errorf(codes.NotFound, "no pod %q in namespace %s; pods there: %s",
-			name, orDefault(namespace), listed(name, s.podNames(ctx, namespace)))
+			name, orDefault(namespace), nearest.List(name, s.podNames(ctx, namespace)))
 	}
 	if err != nil {
 		return nil, statusOf(err)

@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/klog/v2"
+
+	"github.com/keelson-os/keelson/pkg/nearest"
 )
 
 const (
@@ -68,7 +70,7 @@ func (r *resources) named(ctx context.Context, name string) (*meta.RESTMapping, 
 	if !meta.IsNoMatchError(err) {
 		return mapping, err
 	}
-	if near := nearest(strings.ToLower(name), r.known(ctx)); len(near) > 0 {
+	if near := nearest.Names(strings.ToLower(name), r.known(ctx)); len(near) > 0 {
 		return nil, status.Errorf(codes.NotFound, "the cluster has no resource %q; is it one of: %s", name, strings.Join(near, ", "))
 	}
 	return nil, status.Errorf(codes.NotFound, "the cluster has no resource %q", name)

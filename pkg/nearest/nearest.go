@@ -1,4 +1,4 @@
-package workloads
+package nearest
 
 import (
 	"fmt"
@@ -9,9 +9,13 @@ import (
 // maxNamed is how many names a message lists.
 const maxNamed = 12
 
-// nearest returns those of names that are likely meant by a mistyped one,
-// nearest first.
-func nearest(typed string, names []string) []string {
+// maxTyped is how many characters of what was typed are looked at: nothing near
+// longer words exists.
+const maxTyped = 64
+
+// Names returns those of names that are likely meant by a mistyped one, nearest
+// first.
+func Names(typed string, names []string) []string {
 	type candidate struct {
 		name string
 		far  int
@@ -40,6 +44,7 @@ func nearest(typed string, names []string) []string {
 // distance is how many letters must be changed, added or left out to make b of
 // a (Levenshtein).
 func distance(a, b string) int {
+	a, b = a[:min(len(a), maxTyped)], b[:min(len(b), maxTyped)]
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -59,9 +64,9 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// listed joins names for a message, the nearest to what was typed first, and
-// tells how many it leaves out.
-func listed(typed string, names []string) string {
+// List joins names for a message, sorted, or if they are many the nearest to what
+// was typed first; it tells how many it leaves out.
+func List(typed string, names []string) string {
 	if len(names) == 0 {
 		return "none"
 	}
