@@ -8,6 +8,7 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/etcd"
 	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/client"
 	"github.com/keelson-os/keelson/pkg/provision"
 )
 
@@ -111,7 +112,7 @@ func reason(err error) string {
 		return ""
 	}
 	message := status.Convert(err).Message()
-	if why, ours := connectionReason(message); ours {
+	if why, ours := client.ConnectionReason(message); ours {
 		return why
 	}
 	return message

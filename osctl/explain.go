@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/keelson-os/keelson/pkg/client"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
@@ -31,7 +32,7 @@ func (app *app) sentence(state *status.Status) string {
 	message := state.Message()
 	switch state.Code() {
 	case codes.Unavailable:
-		if reason, ours := connectionReason(message); ours {
+		if reason, ours := client.ConnectionReason(message); ours {
 			return app.unreachable(reason)
 		}
 	case codes.PermissionDenied:
@@ -50,26 +51,6 @@ func (app *app) sentence(state *status.Status) string {
 		}
 	}
 	return message
-}
-
-// connectionReason tells whether an Unavailable came from the connection
-// rather than from the node's own words, and why it failed.
-func connectionReason(message string) (string, bool) {
-	for _, lost := range []string{"error reading from server", "transport is closing", "closing transport", "connection reset", "the connection is draining", "keepalive ping failed"} {
-		if strings.Contains(message, lost) {
-			return "the connection broke", true
-		}
-	}
-	if !strings.Contains(message, "connection error") && !strings.Contains(message, "name resolver error") {
-		return "", false
-	}
-	if _, quoted, found := strings.Cut(message, `desc = "`); found {
-		message = strings.ReplaceAll(strings.TrimSuffix(quoted, `"`), `\"`, `"`)
-	}
-	for _, prefix := range []string{"connection error: ", "transport: ", "Error while dialing: ", "error while dialing: ", "authentication handshake failed: "} {
-		message = strings.TrimPrefix(message, prefix)
-	}
-	return message, true
 }
 
 // unreachable says what to check for each way a connection can fail.

@@ -261,6 +261,6 @@ func endpointLost(err error) bool {
 	if status.Code(err) != codes.Unavailable {
 		return false
 	}
-	_, ours := connectionReason(status.Convert(err).Message())
+	_, ours := client.ConnectionReason(status.Convert(err).Message())
 	return ours
 }
