@@ -71,7 +71,7 @@ func (c *Cluster) Layout() (Layout, error) {
 	if err != nil {
 		return Layout{}, fmt.Errorf("find the forwards of cluster %s: %w", c.Name(), err)
 	}
-	return c.spec.layout(forwards), nil
+	return c.latest().layout(forwards), nil
 }
 
 // OnProgress sets who is told of the steps of Up.
@@ -90,22 +90,25 @@ func (c *Cluster) lock(ctx context.Context) (unlock func(), err error) {
 	return unlock, err
 }
 
-// node finds a node and its number by name.
-func (c *Cluster) node(name string) (int, nodeSpec, error) {
-	for i, n := range c.spec.Nodes {
-		if n.Name == name {
-			return i, n, nil
-		}
+// latest is what the cluster is now: another program may have added nodes since
+// Open. A cluster that is being made, or is gone, is as this handle knows it.
+func (c *Cluster) latest() spec {
+	if s, err := readSpec(c.dir); err == nil {
+		return s
 	}
-	return 0, nodeSpec{}, fmt.Errorf("cluster %s has no node %s; its nodes: %v", c.Name(), name, c.nodeNames())
+	return c.spec
 }
 
-func (c *Cluster) nodeNames() []string {
+// node finds a node by name.
+func (c *Cluster) node(name string) (nodeSpec, error) {
 	var names []string
-	for _, n := range c.spec.Nodes {
+	for _, n := range c.latest().Nodes {
+		if n.Name == name {
+			return n, nil
+		}
 		names = append(names, n.Name)
 	}
-	return names
+	return nodeSpec{}, fmt.Errorf("cluster %s has no node %s; its nodes: %v", c.Name(), name, names)
 }
 
 // nodeFile is the path of one of a node's files.

@@ -31,9 +31,9 @@ type networkStatus struct {
 }
 
 // serveControl answers control requests until ctx ends.
-func serveControl(ctx context.Context, listener net.Listener, sw *vnet.Switch) error {
+func serveControl(ctx context.Context, listener net.Listener, sw *vnet.Switch, faults *faults) error {
 	server := &http.Server{
-		Handler:      controlHandler(sw),
+		Handler:      controlHandler(sw, faults),
 		ReadTimeout:  controlTimeout,
 		WriteTimeout: controlTimeout,
 		IdleTimeout:  controlTimeout,
@@ -45,7 +45,7 @@ func serveControl(ctx context.Context, listener net.Listener, sw *vnet.Switch) e
 	return ctx.Err()
 }
 
-func controlHandler(sw *vnet.Switch) http.Handler {
+func controlHandler(sw *vnet.Switch, faults *faults) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -56,13 +56,17 @@ func controlHandler(sw *vnet.Switch) http.Handler {
 		var rules []vnet.FaultRule
 		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, controlBytes)).Decode(&rules)
 		if err == nil {
-			err = sw.SetFaults(rules...)
+			err = faults.set(rules)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
-	mux.HandleFunc("DELETE /faults", func(http.ResponseWriter, *http.Request) { sw.Heal() })
+	mux.HandleFunc("DELETE /faults", func(w http.ResponseWriter, _ *http.Request) {
+		if err := faults.heal(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 	return mux
 }
 

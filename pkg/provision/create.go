@@ -147,7 +147,7 @@ func (c *Cluster) configs(opts Options) (map[string][]byte, error) {
 		return nil, fmt.Errorf("make the machine configs: %w", err)
 	}
 	for name, config := range made {
-		if _, _, err := c.node(name); err != nil {
+		if _, err := c.node(name); err != nil {
 			return nil, fmt.Errorf("a machine config for nobody: %w", err)
 		}
 		configs[name] = config

@@ -10,7 +10,7 @@ import (
 // EmptyDisk gives a node that does not run a new disk in place of its own: all
 // that the node kept is lost, as when a disk was replaced.
 func (c *Cluster) EmptyDisk(node string) error {
-	_, n, err := c.node(node)
+	n, err := c.node(node)
 	if err != nil {
 		return err
 	}

@@ -12,14 +12,14 @@ import (
 const Gateway = vnet.GatewayPort
 
 // SetFaults adds fault rules to the network, all at once. Ports are node
-// names, Gateway or vnet.AnyPort. Rules last until they are healed or the network process ends.
+// names, Gateway or vnet.AnyPort. Rules last until they are healed.
 func (c *Cluster) SetFaults(ctx context.Context, rules ...vnet.FaultRule) error {
 	for _, r := range rules {
 		for _, port := range []string{r.From, r.To} {
 			if port == Gateway || port == vnet.AnyPort {
 				continue
 			}
-			if _, _, err := c.node(port); err != nil {
+			if _, err := c.node(port); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -37,7 +38,7 @@ func readForwards(dir string) (map[string]nodeForwards, error) {
 	return forwards, err
 }
 
-// listenForwards listens on the host for every node. The first time it takes
+// listenForwards listens on the host for every node. For a new node it takes
 // free ports and writes them down; from then on they stay, because users have them in their configs.
 func listenForwards(dir string, nodes []nodeSpec) (listening []forward, err error) {
 	defer func() {
@@ -61,7 +62,7 @@ func listenForwards(dir string, nodes []nodeSpec) (listening []forward, err erro
 		}
 		forwards[n.Name] = f
 	}
-	if recorded != nil {
+	if maps.Equal(recorded, forwards) {
 		return listening, nil
 	}
 	return listening, writeJSON(filepath.Join(dir, forwardsFile), forwards)

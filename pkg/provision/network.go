@@ -49,6 +49,7 @@ type network struct {
 	spec     spec
 	log      *slog.Logger
 	sw       *vnet.Switch
+	faults   *faults
 	gateway  *vnet.Gateway
 	forwards []forward
 	control  net.Listener
@@ -66,6 +67,9 @@ func newNetwork(dir string, s spec, log *slog.Logger) (*network, error) {
 		leases = append(leases, vnet.Lease{MAC: mac, IP: node.IP, Name: node.Name})
 	}
 	var err error
+	if n.faults, err = openFaults(dir, s.Nodes, n.sw); err != nil {
+		return nil, err
+	}
 	if n.forwards, err = listenForwards(dir, s.Nodes); err != nil {
 		return nil, err
 	}
@@ -94,12 +98,12 @@ func (n *network) run(ctx context.Context) error {
 	for _, f := range n.forwards {
 		group.Go(func() error { return n.gateway.Forward(groupCtx, f.listener, f.to) })
 	}
-	for i, node := range n.spec.Nodes {
+	for _, node := range n.spec.Nodes {
 		group.Go(func() error {
-			return vnet.KeepConnected(groupCtx, n.sw, node.Name, netSocket(n.spec.RuntimeDir, i), n.log)
+			return vnet.KeepConnected(groupCtx, n.sw, node.Name, netSocket(n.spec.RuntimeDir, node.Number), n.log)
 		})
 	}
-	group.Go(func() error { return serveControl(groupCtx, n.control, n.sw) })
+	group.Go(func() error { return serveControl(groupCtx, n.control, n.sw, n.faults) })
 	group.Go(func() error { return keepShort(groupCtx, growing(n.dir, n.spec.Nodes), n.log) })
 	if err := group.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("network of cluster %s: %w", n.spec.Name, err)

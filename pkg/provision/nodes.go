@@ -11,7 +11,7 @@ import (
 // PowerCut ends a node's machine at once, as if its plug were pulled: what the
 // guest had not flushed is lost to it. Start boots it again.
 func (c *Cluster) PowerCut(ctx context.Context, node string) error {
-	_, n, err := c.node(node)
+	n, err := c.node(node)
 	if err != nil {
 		return err
 	}
@@ -20,19 +20,24 @@ func (c *Cluster) PowerCut(ctx context.Context, node string) error {
 		return err
 	}
 	defer unlock()
+	return c.endNode(n)
+}
+
+// endNode ends a node's machine if it runs; the lock is held.
+func (c *Cluster) endNode(n nodeSpec) error {
 	running, err := findProcess(c.nodeFile(n.Name, nodeRef), c.nodeMark(n.Name))
 	if err != nil || running == (process.Ref{}) {
 		return err
 	}
 	if err := running.Kill(killTimeout); err != nil {
-		return fmt.Errorf("cut the power of node %s: %w", node, err)
+		return fmt.Errorf("cut the power of node %s: %w", n.Name, err)
 	}
 	return nil
 }
 
 // Start switches a node on; one that runs is left alone.
 func (c *Cluster) Start(ctx context.Context, node string) error {
-	number, n, err := c.node(node)
+	n, err := c.node(node)
 	if err != nil {
 		return err
 	}
@@ -44,7 +49,7 @@ func (c *Cluster) Start(ctx context.Context, node string) error {
 	if err := c.checkPrepared(); err != nil {
 		return err
 	}
-	return c.startNode(ctx, number, n)
+	return c.startNode(ctx, n)
 }
 
 // Pause freezes a node's CPUs: to the others it looks dead, but it does not know.
@@ -64,11 +69,11 @@ func (c *Cluster) Reset(ctx context.Context, node string) error {
 }
 
 func (c *Cluster) execute(ctx context.Context, node, command string) error {
-	number, _, err := c.node(node)
+	n, err := c.node(node)
 	if err != nil {
 		return err
 	}
-	if err := qemu.Execute(ctx, qmpSocket(c.spec.RuntimeDir, number), command, nil); err != nil {
+	if err := qemu.Execute(ctx, qmpSocket(c.spec.RuntimeDir, n.Number), command, nil); err != nil {
 		return fmt.Errorf("node %s: %w; does it run? osctl cluster status %s tells", node, err, c.Name())
 	}
 	return nil

@@ -142,7 +142,10 @@ func plan(opts Options) (spec, error) {
 		Subnet:         subnet.Masked(),
 		NetworkCommand: network,
 	}
-	if s.Nodes, err = planNodes(opts.Nodes, s.Subnet); err != nil {
+	if len(opts.Nodes) == 0 {
+		return spec{}, errors.New("a cluster needs at least one node")
+	}
+	if s.Nodes, err = s.planNodes(opts.Nodes); err != nil {
 		return spec{}, err
 	}
 	return s, nil
@@ -163,41 +166,52 @@ func absoluteCommand(argv []string) ([]string, error) {
 	return append([]string{program}, argv[1:]...), nil
 }
 
-func planNodes(nodes []Node, subnet netip.Prefix) ([]nodeSpec, error) {
-	if len(nodes) == 0 {
-		return nil, errors.New("a cluster needs at least one node")
-	}
-	ip := subnet.Addr()
-	for range firstNode {
-		ip = ip.Next()
+// planNodes gives nodes the next numbers, and with them their addresses.
+func (s *spec) planNodes(nodes []Node) ([]nodeSpec, error) {
+	taken := map[string]bool{vnet.GatewayPort: true}
+	for _, n := range s.Nodes {
+		taken[n.Name] = true
 	}
 	var planned []nodeSpec
-	seen := map[string]bool{vnet.GatewayPort: true}
 	for _, node := range nodes {
-		n, err := planNode(node, ip)
+		ip, err := s.address(s.NextNumber)
 		if err != nil {
 			return nil, err
 		}
-		if seen[n.Name] {
+		n, err := planNode(node, s.NextNumber, ip)
+		if err != nil {
+			return nil, err
+		}
+		if taken[n.Name] {
 			return nil, fmt.Errorf("node name %s is taken", n.Name)
 		}
-		seen[n.Name] = true
-		if next := ip.Next(); !subnet.Contains(next) { // the last address is for broadcasts
-			return nil, fmt.Errorf("subnet %s has no room for %d nodes", subnet, len(nodes))
-		}
+		taken[n.Name] = true
 		planned = append(planned, n)
-		ip = ip.Next()
+		s.NextNumber++
 	}
 	return planned, nil
 }
 
-func planNode(node Node, ip netip.Addr) (nodeSpec, error) {
+// address is where the node of a number is.
+func (s *spec) address(number int) (netip.Addr, error) {
+	ip := s.Subnet.Addr()
+	for range firstNode + number {
+		ip = ip.Next()
+	}
+	if !s.Subnet.Contains(ip.Next()) { // the last address is for broadcasts
+		return netip.Addr{}, fmt.Errorf("subnet %s has no room for node number %d: addresses are not used twice", s.Subnet, number+1)
+	}
+	return ip, nil
+}
+
+func planNode(node Node, number int, ip netip.Addr) (nodeSpec, error) {
 	if err := checkName("node", node.Name); err != nil {
 		return nodeSpec{}, err
 	}
 	octets := ip.As4()
 	n := nodeSpec{
 		Name:         node.Name,
+		Number:       number,
 		ControlPlane: node.ControlPlane,
 		CPUs:         orDefault(node.CPUs, DefaultCPUs),
 		MemoryMiB:    orDefault(node.MemoryMiB, DefaultMemoryMiB),

@@ -30,6 +30,8 @@ type spec struct {
 	Host           qemu.Choice  `json:"host"`
 	RuntimeDir     string       `json:"runtimeDir"`
 	Nodes          []nodeSpec   `json:"nodes"`
+	// NextNumber is that of the next node to be added: numbers are not used again.
+	NextNumber int `json:"nextNumber"`
 	// Prepared says that every node has its config and disk: from here on the
 	// cluster can be started again whatever happens.
 	Prepared bool `json:"prepared"`
@@ -41,7 +43,10 @@ type spec struct {
 const specVersion = 1
 
 type nodeSpec struct {
-	Name         string     `json:"name"`
+	Name string `json:"name"`
+	// Number tells the node's place in the subnet and its sockets; it stays when
+	// other nodes go.
+	Number       int        `json:"number"`
 	ControlPlane bool       `json:"controlPlane"`
 	CPUs         int        `json:"cpus"`
 	MemoryMiB    int        `json:"memoryMiB"`
@@ -72,6 +77,7 @@ func (s spec) layout(forwards map[string]nodeForwards) Layout {
 const (
 	specFile     = "cluster.json"
 	forwardsFile = "forwards.json"
+	faultsFile   = "faults.json"
 	networkLog   = "network.log"
 	networkRef   = "network.pid.json"
 	nodesDir     = "nodes"
@@ -113,6 +119,14 @@ func readSpec(dir string) (spec, error) {
 	if s.Version != specVersion {
 		return spec{}, fmt.Errorf("%s has version %d, this program knows %d: destroy the cluster and make it again",
 			filepath.Join(dir, specFile), s.Version, specVersion)
+	}
+	// A file from before nodes could be removed has no numbers: they were the
+	// places in the list, and only the first node's was zero.
+	for i := range s.Nodes {
+		if i > 0 && s.Nodes[i].Number == 0 {
+			s.Nodes[i].Number = i
+		}
+		s.NextNumber = max(s.NextNumber, s.Nodes[i].Number+1)
 	}
 	return s, nil
 }

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 
@@ -43,13 +44,14 @@ type NodeStatus struct {
 
 // Status looks at the cluster's processes. It changes nothing and takes no lock.
 func (c *Cluster) Status(ctx context.Context) (Status, error) {
-	layout, err := c.Layout()
+	forwards, err := readForwards(c.dir)
 	if err != nil {
-		return Status{}, err
+		return Status{}, fmt.Errorf("find the forwards of cluster %s: %w", c.Name(), err)
 	}
+	spec := c.latest()
 	status := Status{
-		Name: c.Name(), Dir: c.dir, Subnet: c.spec.Subnet, Internet: c.spec.Internet,
-		Host: c.spec.Host, Prepared: c.spec.Prepared, Bootstrapped: c.spec.Bootstrapped,
+		Name: spec.Name, Dir: c.dir, Subnet: spec.Subnet, Internet: spec.Internet,
+		Host: spec.Host, Prepared: spec.Prepared, Bootstrapped: spec.Bootstrapped,
 		NetworkPID: runningPID(filepath.Join(c.dir, networkRef)),
 	}
 	ports := map[string]vnet.PortStatus{}
@@ -61,13 +63,13 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 			ports[p.Name] = p
 		}
 	}
-	for i, node := range layout.Nodes {
+	for i, node := range spec.layout(forwards).Nodes {
 		port, connected := ports[node.Name]
 		pid := runningPID(c.nodeFile(node.Name, nodeRef))
 		status.Nodes = append(status.Nodes, NodeStatus{
 			NodeLayout: node,
 			PID:        pid,
-			State:      c.nodeState(ctx, i, pid),
+			State:      c.nodeState(ctx, spec.Nodes[i].Number, pid),
 			Connected:  connected,
 			Dropped:    port.Dropped,
 			Console:    c.Console(node.Name),

@@ -100,23 +100,23 @@ func (c *Cluster) networkCommand() ([]string, error) {
 // startNodes starts the nodes of these names, or all if there are none.
 func (c *Cluster) startNodes(ctx context.Context, only []string) error {
 	for _, name := range only {
-		if _, _, err := c.node(name); err != nil {
+		if _, err := c.node(name); err != nil {
 			return err
 		}
 	}
-	for i, n := range c.spec.Nodes {
+	for _, n := range c.spec.Nodes {
 		if len(only) > 0 && !slices.Contains(only, n.Name) {
 			continue
 		}
-		if err := c.startNode(ctx, i, n); err != nil {
+		if err := c.startNode(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *Cluster) startNode(ctx context.Context, number int, n nodeSpec) error {
-	machine, err := c.machine(number, n)
+func (c *Cluster) startNode(ctx context.Context, n nodeSpec) error {
+	machine, err := c.machine(n)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (c *Cluster) startNode(ctx context.Context, number int, n nodeSpec) error {
 	})
 }
 
-func (c *Cluster) machine(number int, n nodeSpec) (qemu.Machine, error) {
+func (c *Cluster) machine(n nodeSpec) (qemu.Machine, error) {
 	args, err := kernelArgs(c.spec)
 	if err != nil {
 		return qemu.Machine{}, err
@@ -153,8 +153,8 @@ func (c *Cluster) machine(number int, n nodeSpec) (qemu.Machine, error) {
 		DataDisk:   c.nodeFile(n.Name, nodeDisk),
 		RootImage:  filepath.Join(c.spec.Artifacts, rootFile),
 		MAC:        n.MAC,
-		NetSocket:  netSocket(c.spec.RuntimeDir, number),
-		QMPSocket:  qmpSocket(c.spec.RuntimeDir, number),
+		NetSocket:  netSocket(c.spec.RuntimeDir, n.Number),
+		QMPSocket:  qmpSocket(c.spec.RuntimeDir, n.Number),
 		Console:    c.Console(n.Name),
 	}
 	if n.HasConfig {

@@ -33,13 +33,20 @@ func ParseAccel(name string) (Accel, error) {
 	return "", fmt.Errorf("unknown accelerator %q: use %s, %s or %s", name, Auto, KVM, TCG)
 }
 
-func (a Accel) args() []string {
+// args chooses the accelerator for a machine of so many CPUs.
+func (a Accel) args(cpus int) []string {
 	if a == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
+	// One CPU needs no thread beside QEMU's own loop: idle machines, of which a
+	// host has several at once, then take half the time.
+	thread := "multi"
+	if cpus == 1 {
+		thread = "single"
+	}
 	// Emulated "fast string" instructions are slow: without them the kernel
 	// copies by plain moves, which halves fork and exec.
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm"}
+	return []string{"-accel", "tcg,thread=" + thread, "-cpu", "max,-erms,-fsrm"}
 }
 
 // KernelArgs are what the guest's kernel should be told. Under emulation

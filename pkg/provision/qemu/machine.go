@@ -53,7 +53,7 @@ func (m Machine) Args() []string {
 		"-m", fmt.Sprintf("%dM", m.MemoryMiB),
 		"-smp", fmt.Sprint(m.CPUs),
 	}
-	args = append(args, m.Accel.args()...)
+	args = append(args, m.Accel.args(m.CPUs)...)
 	if m.Sandbox {
 		args = append(args, "-sandbox", sandbox)
 	}

@@ -43,6 +43,14 @@ func TestArgsGolden(t *testing.T) {
 	}
 }
 
+func TestArgsOfOneEmulatedCPU(t *testing.T) {
+	m := testMachine(TCG)
+	m.CPUs = 1
+	if args := m.Args(); !slices.Contains(args, "tcg,thread=single") {
+		t.Errorf("arguments %v", args)
+	}
+}
+
 func TestArgsEscapesCommas(t *testing.T) {
 	m := testMachine(TCG)
 	m.DataDisk = "/state/a,readonly=on/data.img"

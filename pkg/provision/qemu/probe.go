@@ -60,7 +60,7 @@ func probeArgs(accel Accel, sandboxed bool, disk string) []string {
 		"-drive", "if=none,id=probe,format=raw,readonly=on,file=" + escape(disk),
 		"-device", "virtio-blk-pci,drive=probe",
 	}
-	args = append(args, accel.args()...)
+	args = append(args, accel.args(1)...)
 	if sandboxed {
 		args = append(args, "-sandbox", sandbox)
 	}

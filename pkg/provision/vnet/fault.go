@@ -1,8 +1,11 @@
 package vnet
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -70,7 +73,7 @@ func (s *Switch) Heal() {
 	clear(s.faults)
 }
 
-// Faults lists the rules in no particular order.
+// Faults lists the rules by their ports.
 func (s *Switch) Faults() []FaultRule {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -78,6 +81,9 @@ func (s *Switch) Faults() []FaultRule {
 	for d, f := range maps.All(s.faults) {
 		list = append(list, FaultRule{From: d.from, To: d.to, Fault: f})
 	}
+	slices.SortFunc(list, func(a, b FaultRule) int {
+		return cmp.Or(strings.Compare(a.From, b.From), strings.Compare(a.To, b.To))
+	})
 	return list
 }
 
