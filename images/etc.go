@@ -25,6 +25,7 @@ var accounts = []account{
 	{"flannel", 105, "/"},
 	{"coredns", 106, "/"},
 	{"apid", 107, "/"},
+	{"balancer", 108, "/"},
 	{"nobody", 65534, "/"},
 }
 

@@ -34,6 +34,7 @@ var programs = []program{
 	{name: "initramfs", pkg: "./machined/initramfs"},
 	{name: "apid", pkg: "./apid", path: "usr/bin/apid"},
 	{name: "etcd", pkg: "./machined/etcd/server", path: "usr/bin/etcd"},
+	{name: "balancer", pkg: "./machined/balancer/proxy", path: "usr/bin/balancer"},
 	{name: "kube", pkg: "./images/bundle/kube", path: "usr/bin/kube", links: []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "flanneld",
 	}},
