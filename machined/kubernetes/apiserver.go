@@ -91,6 +91,10 @@ func (k *Kubernetes) apiServerFlags() flags {
 		"service-account-signing-key-file": secret("service-account.key"),
 		"service-cluster-ip-range":         cluster.Network.ServiceSubnet.String(),
 
+		// Of pods that do not say themselves how long they stay on such a node.
+		"default-unreachable-toleration-seconds": strconv.Itoa(unreachableSeconds),
+		"default-not-ready-toleration-seconds":   strconv.Itoa(notReadySeconds),
+
 		"kubelet-client-certificate":      secret("kubelet-client.crt"),
 		"kubelet-client-key":              secret("kubelet-client.key"),
 		"kubelet-certificate-authority":   secret(caFile),

@@ -18,6 +18,10 @@ import (
 	"github.com/keelson-os/keelson/pkg/secretdir"
 )
 
+// shutdownBus is where kubelet hears of a shutdown and asks for a delay of it:
+// machined serves logind there.
+const shutdownBus = "/run/keelson/logind/bus"
+
 // kubeletHealthPort is kubelet's default.
 const kubeletHealthPort = 10248
 
@@ -55,6 +59,7 @@ func (k *Kubernetes) kubelet() supervise.Spec {
 		},
 		Path:            "/usr/bin/" + Kubelet,
 		Args:            k.kubeletFlags().args(k.options.Config.Machine.Kubelet.ExtraArgs),
+		Env:             []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + shutdownBus},
 		AllCapabilities: true, // mounts, cgroups and namespaces of pods
 		Delegate:        true,
 		NoFile:          1 << 20,
@@ -92,6 +97,7 @@ func (k *Kubernetes) kubeletFiles() (rendered, error) {
 	if err != nil {
 		return rendered{}, err
 	}
+	grace, critical := k.shutdownGrace()
 	config, err := render("kubelet.yaml.tmpl", map[string]string{
 		"NodeIP":         k.options.NodeIP.String(),
 		"Secrets":        k.secrets(Kubelet),
@@ -99,6 +105,8 @@ func (k *Kubernetes) kubeletFiles() (rendered, error) {
 		"DNSAddress":     DNSAddress,
 		"ReservedCPU":    reservedCPU,
 		"ReservedMemory": reservedMemory,
+		"Grace":          grace.String(),
+		"CriticalGrace":  critical.String(),
 	})
 	if err != nil {
 		return rendered{}, err
@@ -112,6 +120,14 @@ func (k *Kubernetes) kubeletFiles() (rendered, error) {
 		},
 		config: map[string][]byte{"config.yaml": config},
 	}, nil
+}
+
+// shutdownGrace is how long all pods may take to end with the node, and how much
+// of it the critical ones have, after the others. kubelet counts in seconds and
+// refuses anything but zero below one.
+func (k *Kubernetes) shutdownGrace() (all, critical time.Duration) {
+	all = k.options.Config.Machine.Kubelet.ShutdownGracePeriod.Truncate(time.Second)
+	return all, (all / 3).Truncate(time.Second)
 }
 
 // nodeUser is the node's name in Kubernetes' authorization.

@@ -90,6 +90,7 @@ type Kubernetes struct {
 	nodes      map[string]ClusterNode
 	keptNodes  []byte // in NodesFile; of WatchNode's goroutine alone
 	reconciled error  // of the last round; errNotYet before the first
+	leaving    bool   // the node goes down: it was asked to drain
 }
 
 // New checks that the node holds what its type needs. It touches neither disk

@@ -25,8 +25,10 @@ type Node struct {
 // nodeObject is the part of a Node that is used here.
 type nodeObject struct {
 	Metadata struct {
-		Name   string            `json:"name"`
-		Labels map[string]string `json:"labels"`
+		Name            string            `json:"name"`
+		ResourceVersion string            `json:"resourceVersion"`
+		Labels          map[string]string `json:"labels"`
+		Annotations     map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	Spec struct {
 		Unschedulable bool `json:"unschedulable"`
@@ -82,6 +84,9 @@ func (k *Kubernetes) nodeCollection(ctx context.Context, changed func(Node)) col
 		if object.Metadata.Name == k.options.Hostname {
 			k.label(ctx, object)
 			k.setNode(object.node(k.started), changed)
+			if err := k.uncordon(ctx, object); err != nil {
+				return object, err
+			}
 		}
 		return object, nil
 	}
