@@ -1,0 +1,190 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// used is a disk that a node has used and left; what it kept is in both of its
+// file systems.
+func used(t *testing.T) Options {
+	t.Helper()
+	o := testOptions(t, loopDisk(t, testSize))
+	s := open(t, o)
+	for _, dir := range []string{o.StateDir, o.VarDir} {
+		if err := os.WriteFile(filepath.Join(dir, "kept"), []byte(strings.Repeat("precious data ", 1000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeStorage(t, s)
+	return o
+}
+
+// isFresh opens the storage and tells whether it was made anew.
+func isFresh(t *testing.T, o Options) bool {
+	t.Helper()
+	s := open(t, o)
+	fresh := true
+	for _, dir := range []string{o.StateDir, o.VarDir} {
+		if _, err := os.Stat(filepath.Join(dir, "kept")); err == nil {
+			fresh = false
+		}
+	}
+	if fresh != s.Formatted {
+		t.Errorf("formatted %t, but the data is gone %t", s.Formatted, fresh)
+	}
+	closeStorage(t, s)
+	return fresh
+}
+
+func TestCondemnDecidesWhatTheNextBootFinds(t *testing.T) {
+	o := used(t)
+	if err := CheckWipe(t.Context(), o); err != nil || isFresh(t, o) {
+		t.Fatalf("a check changed the disk: %v", err)
+	}
+	// While it is in use, as a node does it that goes down.
+	s := open(t, o)
+	if err := Condemn(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if err := Spare(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	closeStorage(t, s)
+	if isFresh(t, o) {
+		t.Error("the disk was spared and is empty")
+	}
+	s = open(t, o)
+	if err := Condemn(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	closeStorage(t, s)
+	if !isFresh(t, o) {
+		t.Error("the disk was condemned and is not empty")
+	}
+}
+
+func TestWipe(t *testing.T) {
+	o := used(t)
+	if err := Wipe(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	for _, partition := range []string{"p1", "p2"} {
+		node := o.Disk + partition
+		if output, err := exec.Command(e2fsck, "-n", node).CombinedOutput(); err == nil {
+			t.Errorf("%s has a file system yet: %s", node, output)
+		}
+	}
+	state, err := os.ReadFile(o.Disk + "p1")
+	if err != nil || !allZero(state) {
+		t.Errorf("STATE is not zeroed: %v", err)
+	}
+	if !isFresh(t, o) {
+		t.Error("the data is there yet")
+	}
+}
+
+// Wipe was cut short before it erased anything, or while it did.
+func TestAWipeThatIsCutShortLeavesAFreshNode(t *testing.T) {
+	o := used(t)
+	ended, cancel := context.WithCancel(t.Context())
+	if err := Condemn(ended, o); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := erase(ended, o.Disk+"p1", true); !errors.Is(err, context.Canceled) {
+		t.Errorf("erased all the same: %v", err)
+	}
+	if err := erase(t.Context(), o.Disk+"p2", false); err != nil {
+		t.Fatal(err)
+	}
+	if !isFresh(t, o) {
+		t.Error("the data is there yet")
+	}
+}
+
+func TestWipeLeavesWhatIsMountedToTheNextBoot(t *testing.T) {
+	o := used(t)
+	s := open(t, o)
+	if err := Wipe(t.Context(), o); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(o.StateDir, "kept")); err != nil {
+		t.Error(err)
+	}
+	closeStorage(t, s)
+	if !isFresh(t, o) {
+		t.Error("the data is there yet")
+	}
+}
+
+func TestWipeRefusesAForeignDisk(t *testing.T) {
+	disk := loopDisk(t, testSize)
+	o := testOptions(t, disk)
+	if err := errors.Join(CheckWipe(t.Context(), o), Wipe(t.Context(), o)); err != nil {
+		t.Errorf("a blank disk: %v", err)
+	}
+	if output, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", disk).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	var foreign *ForeignDataError
+	for _, do := range []func(context.Context, Options) error{CheckWipe, Condemn, Wipe} {
+		if err := do(t.Context(), o); !errors.As(err, &foreign) {
+			t.Errorf("error %v", err)
+		}
+	}
+	if output, err := exec.Command(e2fsck, "-n", "-f", disk).CombinedOutput(); err != nil {
+		t.Errorf("the file system was changed: %v: %s", err, output)
+	}
+}
+
+// However far the table's writing came, the disk is in its old state or fresh.
+func TestPowerCutsDuringCondemn(t *testing.T) {
+	before := emptyDisk(t, testSize)
+	table := newTable(testSize, 512)
+	for _, entry := range table.Partitions {
+		entry.Attributes |= formatted
+	}
+	if err := writeTable(before, table, testSize); err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{File: before}
+	for _, entry := range table.Partitions {
+		entry.Attributes &^= formatted
+	}
+	if err := writeTable(r, table, testSize); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]bool{}
+	for done := range len(r.writes) + 1 {
+		f := emptyDisk(t, testSize)
+		old := newTable(testSize, 512)
+		for i, entry := range old.Partitions {
+			entry.Attributes |= formatted
+			entry.GUID = table.Partitions[i].GUID
+		}
+		old.GUID = table.GUID
+		if err := writeTable(f, old, testSize); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range r.writes[:done] {
+			write(t, f, w.at, string(w.content))
+		}
+		p, err := planFor(t, f, 512)
+		if err != nil {
+			t.Errorf("after %d of %d writes: %v", done, len(r.writes), err)
+		}
+		seen[len(p.format)] = true
+		if len(p.format) != 0 && len(p.format) != len(layout) {
+			t.Errorf("after %d of %d writes: half of the disk is made anew: %v", done, len(r.writes), p.format)
+		}
+	}
+	if !seen[0] || !seen[len(layout)] {
+		t.Errorf("the writes did not go from the old state to the new: %v", seen)
+	}
+}
