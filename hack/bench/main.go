@@ -1,8 +1,9 @@
-// Command bench measures a one-node cluster on this machine and prints a table
-// (and, with -json, the same figures as JSON): sizes of the artefacts, the
-// milestones of the first boot beside the bare floor of the same run, and what
-// the idle node uses. Machines differ and are noisy: compare ratios within one
-// run.
+// Command bench measures clusters on this machine and prints tables (and, with
+// -json, the same figures as JSON): sizes of the artefacts, the milestones of a
+// one-node cluster's first boot beside the bare floor of the same run, what the
+// idle node uses, etcd's writes beside upstream's etcd, and how a cluster of
+// four nodes forms and fails over. Machines differ and are noisy: compare ratios
+// within one run.
 package main
 
 import (
@@ -31,6 +32,10 @@ type Report struct {
 	FirstBoot  []Milestone `json:"firstBootSeconds"`
 	SecondBoot []Milestone `json:"secondBootSeconds"`
 	Idle       Idle        `json:"idle"`
+	// Etcd is the image's, PlainEtcd upstream's server of the same version.
+	Etcd      EtcdWrites `json:"etcdWritesPerSecond"`
+	PlainEtcd EtcdWrites `json:"plainEtcdWritesPerSecond"`
+	Several   *Several   `json:"fourNodes,omitempty"`
 }
 
 // Milestone is a point of the boot.
@@ -70,6 +75,7 @@ func run() error {
 	settle := flag.Duration("settle", 2*time.Minute, "how long the node is left alone before idle use is measured")
 	sample := flag.Duration("sample", time.Minute, "how long idle use is measured")
 	memory := flag.Int("memory", 3072, "the node's memory in `MiB`")
+	only := flag.String("only", "", "measure one `part`: etcd, node or cluster (default: all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -78,13 +84,27 @@ func run() error {
 	if err := report.readSizes(filepath.Join(*artifacts, "sizes.json")); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "measuring the bare floor: kernel, etcd and API server alone")
 	var err error
-	if report.Floor, err = measureFloor(ctx, *artifacts, *memory); err != nil {
-		return fmt.Errorf("measure the floor: %w", err)
+	if *only == "" || *only == "etcd" {
+		fmt.Fprintln(os.Stderr, "measuring etcd's writes beside upstream's etcd")
+		if report.Etcd, report.PlainEtcd, err = measureEtcd(ctx, *artifacts); err != nil {
+			return fmt.Errorf("measure etcd: %w", err)
+		}
 	}
-	if err := measureCluster(ctx, &report, *artifacts, *memory, *settle, *sample); err != nil {
-		return err
+	if *only == "" || *only == "node" {
+		fmt.Fprintln(os.Stderr, "measuring the bare floor: kernel, etcd and API server alone")
+		if report.Floor, err = measureFloor(ctx, *artifacts, *memory); err != nil {
+			return fmt.Errorf("measure the floor: %w", err)
+		}
+		if err := measureCluster(ctx, &report, *artifacts, *memory, *settle, *sample); err != nil {
+			return err
+		}
+	}
+	if *only == "" || *only == "cluster" {
+		fmt.Fprintln(os.Stderr, "measuring a cluster of three control-plane nodes and a worker")
+		if report.Several, err = measureSeveral(ctx, *artifacts, *settle, *sample); err != nil {
+			return fmt.Errorf("measure a cluster of four nodes: %w", err)
+		}
 	}
 	report.print(os.Stdout)
 	if *jsonPath == "" {

@@ -24,6 +24,23 @@ func (r *Report) print(to io.Writer) {
 		fmt.Fprintf(w, "%s\t%.1f\t\n", name, float64(r.ComponentBytes[name])/mebibyte)
 	}
 
+	if r.Etcd != (EtcdWrites{}) {
+		section("etcd, writes per second", "the image's\tupstream's\tratio")
+		fmt.Fprintf(w, "one client\t%.0f\t%.0f\t%.2f\t\n", r.Etcd.OneClient, r.PlainEtcd.OneClient, r.Etcd.OneClient/r.PlainEtcd.OneClient)
+		fmt.Fprintf(w, "%d clients\t%.0f\t%.0f\t%.2f\t\n", etcdClients, r.Etcd.ManyClients, r.PlainEtcd.ManyClients, r.Etcd.ManyClients/r.PlainEtcd.ManyClients)
+	}
+	if r.Several != nil {
+		section("four nodes, seconds since its kernel's start", "member votes\tReady\tidle CPU %\tmemory MiB")
+		for _, n := range r.Several.Nodes {
+			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.0f\t\n", n.Name, n.VotingSeconds, n.ReadySeconds, 100*n.IdleCPUs, n.MemoryUsedMiB)
+		}
+		fmt.Fprintf(w, "created and healthy\t\t%.0f\t\t\t\n", r.Several.CreateSeconds)
+		fmt.Fprintf(w, "first write after the leader died\t\t%.1f\t\t\t\n", r.Several.FailOverSeconds)
+	}
+	if r.FirstBoot == nil {
+		return
+	}
+
 	section("milestone, seconds since power-on", "floor\tfirst boot\tto floor\treboot")
 	fmt.Fprintf(w, "kernel\t%.1f\t%.1f\t-\t%.1f\t\n", r.FirmwareSeconds, r.FirmwareSeconds, r.FirmwareSeconds)
 	for _, m := range r.FirstBoot {
