@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/balancer"
 	"github.com/keelson-os/keelson/machined/config"
 	"github.com/keelson-os/keelson/machined/containers"
 	"github.com/keelson-os/keelson/machined/etcd"
@@ -54,6 +55,9 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 	}},
 	{"etcd", retry, []task{
 		{"etcd", time.Minute, supervise.FailTask, (*node).startEtcd},
+	}},
+	{"balancer", retry, []task{
+		{"way to the control plane", time.Minute, supervise.FailTask, (*node).startBalancer},
 	}},
 	{"kubernetes", retry, []task{
 		{"components", time.Minute, supervise.FailTask, (*node).startKubernetes},
@@ -128,6 +132,7 @@ type node struct {
 	storage     *storage.Storage       // from phase storage
 	containers  *containers.Service
 	etcd        *etcd.Service
+	balancer    *balancer.Service
 	kubernetes  *kubernetes.Kubernetes
 
 	reports

@@ -3,15 +3,25 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/balancer"
 	"github.com/keelson-os/keelson/machined/containers"
 	"github.com/keelson-os/keelson/machined/etcd"
 	"github.com/keelson-os/keelson/machined/kubernetes"
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+// What the node remembers of its cluster over reboots.
+const (
+	clusterDir       = "/var/lib/keelson"
+	controlPlaneFile = clusterDir + "/control-plane.json"
+	nodesFile        = clusterDir + "/nodes.json"
 )
 
 // startContainers starts containerd. Nobody waits for it here: kubelet depends
@@ -49,6 +59,22 @@ func (n *node) startEtcd(ctx context.Context) error {
 	return n.start(ctx, n.etcd.Spec())
 }
 
+// startBalancer starts the node's own way to the Kubernetes API: whatever runs
+// here reaches any control-plane node that works.
+func (n *node) startBalancer(ctx context.Context) error {
+	if n.balancer == nil {
+		options := balancer.Options{
+			ControlPlanes: n.config.Cluster.ControlPlane.Addresses, CA: []byte(n.config.Secrets.KubernetesCA.Cert),
+			Keep: controlPlaneFile, LookupUser: n.lookupUser, Log: n.log,
+		}
+		if n.isControlPlane() {
+			options.Local = n.nodeState().NodeIP
+		}
+		n.balancer = balancer.New(options)
+	}
+	return n.start(ctx, n.balancer.Spec())
+}
+
 // startKubernetes starts the components, which wait for etcd and each other in
 // the supervisor, and what machined itself does in the cluster.
 func (n *node) startKubernetes(ctx context.Context) error {
@@ -56,7 +82,8 @@ func (n *node) startKubernetes(ctx context.Context) error {
 		state := n.nodeState()
 		made, err := kubernetes.New(kubernetes.Options{
 			Config: n.config, Hostname: state.Hostname, NodeIP: state.NodeIP, Nameservers: state.Nameservers,
-			LookupUser: n.lookupUser, Log: n.log,
+			Endpoint: netip.MustParseAddrPort(balancer.Address), EndpointService: balancer.Name,
+			NodesFile: nodesFile, LookupUser: n.lookupUser, Log: n.log,
 		})
 		if err != nil {
 			return err
@@ -66,20 +93,47 @@ func (n *node) startKubernetes(ctx context.Context) error {
 			supervisor: n.supervisor, etcd: n.etcd, kubernetes: made,
 			problems: func() []string { return n.Status().GetProblems() },
 		})
-		n.background(n.watch, "built-in manifests", supervise.RestartTask, func(ctx context.Context) error {
-			made.Reconcile(ctx)
-			return nil
-		})
-		n.background(n.watch, "node's state", supervise.RestartTask, func(ctx context.Context) error {
-			made.WatchNode(ctx, n.nodeChanged())
-			return nil
-		})
+		n.followCluster()
 	}
-	if err := n.kubernetes.WriteAPIDKubeconfig(); err != nil {
-		return err
+	if n.isControlPlane() {
+		if err := n.kubernetes.WriteAPIDKubeconfig(); err != nil {
+			return err
+		}
 	}
 	return n.start(ctx, n.kubernetes.Services()...)
 }
+
+// followCluster does what lasts as long as the node is one of a cluster.
+func (n *node) followCluster() {
+	tasks := map[string]func(context.Context){
+		"Kubernetes API": n.kubernetes.FollowAPI,
+		"node's state":   func(ctx context.Context) { n.kubernetes.WatchNode(ctx, n.nodeChanged()) },
+		"control plane's addresses": func(ctx context.Context) {
+			n.kubernetes.WatchControlPlane(ctx, n.controlPlaneChanged)
+		},
+	}
+	if n.isControlPlane() {
+		tasks["built-in manifests"] = n.kubernetes.Reconcile
+	}
+	for name, task := range tasks {
+		n.background(n.watch, name, supervise.RestartTask, func(ctx context.Context) error {
+			task(ctx)
+			return nil
+		})
+	}
+}
+
+func (n *node) controlPlaneChanged(addresses []netip.AddrPort) {
+	const part = "balancer"
+	if err := n.balancer.SetUpstreams(addresses); err != nil {
+		n.problem(part, err)
+		return
+	}
+	n.solved(part)
+}
+
+// isControlPlane tells whether the node holds the cluster's keys.
+func (n *node) isControlPlane() bool { return n.config.Machine.Type == machineconfig.ControlPlane }
 
 // nodeChanged publishes what the cluster thinks of this node.
 func (n *node) nodeChanged() func(kubernetes.Node) {
