@@ -78,6 +78,7 @@ var methods = map[string][]string{
 	etcdpb.EtcdService_ForfeitLeadership_FullMethodName: operators,
 	etcdpb.EtcdService_Remove_FullMethodName:            admins,
 	etcdpb.EtcdService_Leave_FullMethodName:             admins,
+	etcdpb.EtcdService_Campaign_FullMethodName:          admins,
 
 	joinpb.JoinService_Join_FullMethodName: admins,
 

@@ -1245,6 +1245,115 @@ func (x *KeptSnapshot) GetStored() bool {
 	return false
 }
 
+type CampaignRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the election, a DNS label: "virtual-ip".
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CampaignRequest) Reset() {
+	*x = CampaignRequest{}
+	mi := &file_pkg_api_etcd_etcd_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CampaignRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CampaignRequest) ProtoMessage() {}
+
+func (x *CampaignRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_etcd_etcd_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CampaignRequest.ProtoReflect.Descriptor instead.
+func (*CampaignRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_etcd_etcd_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CampaignRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type CampaignResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether this node is the holder.
+	Holder bool `protobuf:"varint,1,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Name of the node that is; empty when nobody is known to be.
+	HolderName string `protobuf:"bytes,2,opt,name=holder_name,json=holderName,proto3" json:"holder_name,omitempty"`
+	// How long this node stays the holder if nothing more is heard. A message
+	// that prolongs it comes in good time.
+	ValidFor      *durationpb.Duration `protobuf:"bytes,3,opt,name=valid_for,json=validFor,proto3" json:"valid_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CampaignResponse) Reset() {
+	*x = CampaignResponse{}
+	mi := &file_pkg_api_etcd_etcd_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CampaignResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CampaignResponse) ProtoMessage() {}
+
+func (x *CampaignResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_etcd_etcd_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CampaignResponse.ProtoReflect.Descriptor instead.
+func (*CampaignResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_etcd_etcd_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CampaignResponse) GetHolder() bool {
+	if x != nil {
+		return x.Holder
+	}
+	return false
+}
+
+func (x *CampaignResponse) GetHolderName() string {
+	if x != nil {
+		return x.HolderName
+	}
+	return ""
+}
+
+func (x *CampaignResponse) GetValidFor() *durationpb.Duration {
+	if x != nil {
+		return x.ValidFor
+	}
+	return nil
+}
+
 var File_pkg_api_etcd_etcd_proto protoreflect.FileDescriptor
 
 const file_pkg_api_etcd_etcd_proto_rawDesc = "" +
@@ -1325,7 +1434,14 @@ const file_pkg_api_etcd_etcd_proto_rawDesc = "" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06intact\x18\x05 \x01(\bR\x06intact\x12\x16\n" +
-	"\x06stored\x18\x06 \x01(\bR\x06stored2\xee\x05\n" +
+	"\x06stored\x18\x06 \x01(\bR\x06stored\"%\n" +
+	"\x0fCampaignRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x83\x01\n" +
+	"\x10CampaignResponse\x12\x16\n" +
+	"\x06holder\x18\x01 \x01(\bR\x06holder\x12\x1f\n" +
+	"\vholder_name\x18\x02 \x01(\tR\n" +
+	"holderName\x126\n" +
+	"\tvalid_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bvalidFor2\xc1\x06\n" +
 	"\vEtcdService\x12L\n" +
 	"\aMembers\x12\x1f.keelson.etcd.v1.MembersRequest\x1a .keelson.etcd.v1.MembersResponse\x12I\n" +
 	"\x06Status\x12\x1e.keelson.etcd.v1.StatusRequest\x1a\x1f.keelson.etcd.v1.StatusResponse\x12I\n" +
@@ -1336,7 +1452,8 @@ const file_pkg_api_etcd_etcd_proto_rawDesc = "" +
 	"Defragment\x12\".keelson.etcd.v1.DefragmentRequest\x1a#.keelson.etcd.v1.DefragmentResponse\x12I\n" +
 	"\x06Alarms\x12\x1e.keelson.etcd.v1.AlarmsRequest\x1a\x1f.keelson.etcd.v1.AlarmsResponse\x12Q\n" +
 	"\bSnapshot\x12 .keelson.etcd.v1.SnapshotRequest\x1a!.keelson.etcd.v1.SnapshotResponse0\x01\x12R\n" +
-	"\tSnapshots\x12!.keelson.etcd.v1.SnapshotsRequest\x1a\".keelson.etcd.v1.SnapshotsResponseB,Z*github.com/keelson-os/keelson/pkg/api/etcdb\x06proto3"
+	"\tSnapshots\x12!.keelson.etcd.v1.SnapshotsRequest\x1a\".keelson.etcd.v1.SnapshotsResponse\x12Q\n" +
+	"\bCampaign\x12 .keelson.etcd.v1.CampaignRequest\x1a!.keelson.etcd.v1.CampaignResponse0\x01B,Z*github.com/keelson-os/keelson/pkg/api/etcdb\x06proto3"
 
 var (
 	file_pkg_api_etcd_etcd_proto_rawDescOnce sync.Once
@@ -1350,7 +1467,7 @@ func file_pkg_api_etcd_etcd_proto_rawDescGZIP() []byte {
 	return file_pkg_api_etcd_etcd_proto_rawDescData
 }
 
-var file_pkg_api_etcd_etcd_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_pkg_api_etcd_etcd_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_pkg_api_etcd_etcd_proto_goTypes = []any{
 	(*MembersRequest)(nil),            // 0: keelson.etcd.v1.MembersRequest
 	(*MembersResponse)(nil),           // 1: keelson.etcd.v1.MembersResponse
@@ -1374,40 +1491,45 @@ var file_pkg_api_etcd_etcd_proto_goTypes = []any{
 	(*SnapshotsRequest)(nil),          // 19: keelson.etcd.v1.SnapshotsRequest
 	(*SnapshotsResponse)(nil),         // 20: keelson.etcd.v1.SnapshotsResponse
 	(*KeptSnapshot)(nil),              // 21: keelson.etcd.v1.KeptSnapshot
-	(*timestamppb.Timestamp)(nil),     // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 23: google.protobuf.Duration
+	(*CampaignRequest)(nil),           // 22: keelson.etcd.v1.CampaignRequest
+	(*CampaignResponse)(nil),          // 23: keelson.etcd.v1.CampaignResponse
+	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 25: google.protobuf.Duration
 }
 var file_pkg_api_etcd_etcd_proto_depIdxs = []int32{
 	2,  // 0: keelson.etcd.v1.MembersResponse.members:type_name -> keelson.etcd.v1.Member
 	5,  // 1: keelson.etcd.v1.StatusResponse.events:type_name -> keelson.etcd.v1.Event
-	22, // 2: keelson.etcd.v1.Event.time:type_name -> google.protobuf.Timestamp
-	23, // 3: keelson.etcd.v1.DefragmentResponse.took:type_name -> google.protobuf.Duration
+	24, // 2: keelson.etcd.v1.Event.time:type_name -> google.protobuf.Timestamp
+	25, // 3: keelson.etcd.v1.DefragmentResponse.took:type_name -> google.protobuf.Duration
 	16, // 4: keelson.etcd.v1.AlarmsResponse.alarms:type_name -> keelson.etcd.v1.Alarm
 	21, // 5: keelson.etcd.v1.SnapshotsResponse.snapshots:type_name -> keelson.etcd.v1.KeptSnapshot
-	22, // 6: keelson.etcd.v1.KeptSnapshot.time:type_name -> google.protobuf.Timestamp
-	0,  // 7: keelson.etcd.v1.EtcdService.Members:input_type -> keelson.etcd.v1.MembersRequest
-	3,  // 8: keelson.etcd.v1.EtcdService.Status:input_type -> keelson.etcd.v1.StatusRequest
-	6,  // 9: keelson.etcd.v1.EtcdService.Remove:input_type -> keelson.etcd.v1.RemoveRequest
-	8,  // 10: keelson.etcd.v1.EtcdService.Leave:input_type -> keelson.etcd.v1.LeaveRequest
-	10, // 11: keelson.etcd.v1.EtcdService.ForfeitLeadership:input_type -> keelson.etcd.v1.ForfeitLeadershipRequest
-	12, // 12: keelson.etcd.v1.EtcdService.Defragment:input_type -> keelson.etcd.v1.DefragmentRequest
-	14, // 13: keelson.etcd.v1.EtcdService.Alarms:input_type -> keelson.etcd.v1.AlarmsRequest
-	17, // 14: keelson.etcd.v1.EtcdService.Snapshot:input_type -> keelson.etcd.v1.SnapshotRequest
-	19, // 15: keelson.etcd.v1.EtcdService.Snapshots:input_type -> keelson.etcd.v1.SnapshotsRequest
-	1,  // 16: keelson.etcd.v1.EtcdService.Members:output_type -> keelson.etcd.v1.MembersResponse
-	4,  // 17: keelson.etcd.v1.EtcdService.Status:output_type -> keelson.etcd.v1.StatusResponse
-	7,  // 18: keelson.etcd.v1.EtcdService.Remove:output_type -> keelson.etcd.v1.RemoveResponse
-	9,  // 19: keelson.etcd.v1.EtcdService.Leave:output_type -> keelson.etcd.v1.LeaveResponse
-	11, // 20: keelson.etcd.v1.EtcdService.ForfeitLeadership:output_type -> keelson.etcd.v1.ForfeitLeadershipResponse
-	13, // 21: keelson.etcd.v1.EtcdService.Defragment:output_type -> keelson.etcd.v1.DefragmentResponse
-	15, // 22: keelson.etcd.v1.EtcdService.Alarms:output_type -> keelson.etcd.v1.AlarmsResponse
-	18, // 23: keelson.etcd.v1.EtcdService.Snapshot:output_type -> keelson.etcd.v1.SnapshotResponse
-	20, // 24: keelson.etcd.v1.EtcdService.Snapshots:output_type -> keelson.etcd.v1.SnapshotsResponse
-	16, // [16:25] is the sub-list for method output_type
-	7,  // [7:16] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	24, // 6: keelson.etcd.v1.KeptSnapshot.time:type_name -> google.protobuf.Timestamp
+	25, // 7: keelson.etcd.v1.CampaignResponse.valid_for:type_name -> google.protobuf.Duration
+	0,  // 8: keelson.etcd.v1.EtcdService.Members:input_type -> keelson.etcd.v1.MembersRequest
+	3,  // 9: keelson.etcd.v1.EtcdService.Status:input_type -> keelson.etcd.v1.StatusRequest
+	6,  // 10: keelson.etcd.v1.EtcdService.Remove:input_type -> keelson.etcd.v1.RemoveRequest
+	8,  // 11: keelson.etcd.v1.EtcdService.Leave:input_type -> keelson.etcd.v1.LeaveRequest
+	10, // 12: keelson.etcd.v1.EtcdService.ForfeitLeadership:input_type -> keelson.etcd.v1.ForfeitLeadershipRequest
+	12, // 13: keelson.etcd.v1.EtcdService.Defragment:input_type -> keelson.etcd.v1.DefragmentRequest
+	14, // 14: keelson.etcd.v1.EtcdService.Alarms:input_type -> keelson.etcd.v1.AlarmsRequest
+	17, // 15: keelson.etcd.v1.EtcdService.Snapshot:input_type -> keelson.etcd.v1.SnapshotRequest
+	19, // 16: keelson.etcd.v1.EtcdService.Snapshots:input_type -> keelson.etcd.v1.SnapshotsRequest
+	22, // 17: keelson.etcd.v1.EtcdService.Campaign:input_type -> keelson.etcd.v1.CampaignRequest
+	1,  // 18: keelson.etcd.v1.EtcdService.Members:output_type -> keelson.etcd.v1.MembersResponse
+	4,  // 19: keelson.etcd.v1.EtcdService.Status:output_type -> keelson.etcd.v1.StatusResponse
+	7,  // 20: keelson.etcd.v1.EtcdService.Remove:output_type -> keelson.etcd.v1.RemoveResponse
+	9,  // 21: keelson.etcd.v1.EtcdService.Leave:output_type -> keelson.etcd.v1.LeaveResponse
+	11, // 22: keelson.etcd.v1.EtcdService.ForfeitLeadership:output_type -> keelson.etcd.v1.ForfeitLeadershipResponse
+	13, // 23: keelson.etcd.v1.EtcdService.Defragment:output_type -> keelson.etcd.v1.DefragmentResponse
+	15, // 24: keelson.etcd.v1.EtcdService.Alarms:output_type -> keelson.etcd.v1.AlarmsResponse
+	18, // 25: keelson.etcd.v1.EtcdService.Snapshot:output_type -> keelson.etcd.v1.SnapshotResponse
+	20, // 26: keelson.etcd.v1.EtcdService.Snapshots:output_type -> keelson.etcd.v1.SnapshotsResponse
+	23, // 27: keelson.etcd.v1.EtcdService.Campaign:output_type -> keelson.etcd.v1.CampaignResponse
+	18, // [18:28] is the sub-list for method output_type
+	8,  // [8:18] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_pkg_api_etcd_etcd_proto_init() }
@@ -1421,7 +1543,7 @@ func file_pkg_api_etcd_etcd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_api_etcd_etcd_proto_rawDesc), len(file_pkg_api_etcd_etcd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	EtcdService_Alarms_FullMethodName            = "/keelson.etcd.v1.EtcdService/Alarms"
 	EtcdService_Snapshot_FullMethodName          = "/keelson.etcd.v1.EtcdService/Snapshot"
 	EtcdService_Snapshots_FullMethodName         = "/keelson.etcd.v1.EtcdService/Snapshots"
+	EtcdService_Campaign_FullMethodName          = "/keelson.etcd.v1.EtcdService/Campaign"
 )
 
 // EtcdServiceClient is the client API for EtcdService service.
@@ -63,6 +64,10 @@ type EtcdServiceClient interface {
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotResponse], error)
 	// Snapshots lists the snapshots that this node keeps.
 	Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsResponse, error)
+	// Campaign takes part in an election for as long as the call lasts: one node
+	// of the cluster at a time is the holder. It is what machined asks before it
+	// takes a virtual IP. The end of the call resigns.
+	Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CampaignResponse], error)
 }
 
 type etcdServiceClient struct {
@@ -172,6 +177,25 @@ func (c *etcdServiceClient) Snapshots(ctx context.Context, in *SnapshotsRequest,
 	return out, nil
 }
 
+func (c *etcdServiceClient) Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CampaignResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &EtcdService_ServiceDesc.Streams[1], EtcdService_Campaign_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CampaignRequest, CampaignResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EtcdService_CampaignClient = grpc.ServerStreamingClient[CampaignResponse]
+
 // EtcdServiceServer is the server API for EtcdService service.
 // All implementations must embed UnimplementedEtcdServiceServer
 // for forward compatibility.
@@ -202,6 +226,10 @@ type EtcdServiceServer interface {
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotResponse]) error
 	// Snapshots lists the snapshots that this node keeps.
 	Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsResponse, error)
+	// Campaign takes part in an election for as long as the call lasts: one node
+	// of the cluster at a time is the holder. It is what machined asks before it
+	// takes a virtual IP. The end of the call resigns.
+	Campaign(*CampaignRequest, grpc.ServerStreamingServer[CampaignResponse]) error
 	mustEmbedUnimplementedEtcdServiceServer()
 }
 
@@ -238,6 +266,9 @@ func (UnimplementedEtcdServiceServer) Snapshot(*SnapshotRequest, grpc.ServerStre
 }
 func (UnimplementedEtcdServiceServer) Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Snapshots not implemented")
+}
+func (UnimplementedEtcdServiceServer) Campaign(*CampaignRequest, grpc.ServerStreamingServer[CampaignResponse]) error {
+	return status.Error(codes.Unimplemented, "method Campaign not implemented")
 }
 func (UnimplementedEtcdServiceServer) mustEmbedUnimplementedEtcdServiceServer() {}
 func (UnimplementedEtcdServiceServer) testEmbeddedByValue()                     {}
@@ -415,6 +446,17 @@ func _EtcdService_Snapshots_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EtcdService_Campaign_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CampaignRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EtcdServiceServer).Campaign(m, &grpc.GenericServerStream[CampaignRequest, CampaignResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EtcdService_CampaignServer = grpc.ServerStreamingServer[CampaignResponse]
+
 // EtcdService_ServiceDesc is the grpc.ServiceDesc for EtcdService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -459,6 +501,11 @@ var EtcdService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Snapshot",
 			Handler:       _EtcdService_Snapshot_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Campaign",
+			Handler:       _EtcdService_Campaign_Handler,
 			ServerStreams: true,
 		},
 	},
