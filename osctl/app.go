@@ -36,6 +36,7 @@ type app struct {
 	configPath             func() (string, error)
 	dial                   func(context.Context, client.Options) (*client.Client, error)
 	createMachines         func(context.Context, provision.Options) (machines, error)
+	openMachines           func(name string) (machines, error)
 	pollInterval           time.Duration
 
 	// The global flags.
@@ -60,7 +61,7 @@ func newApp() *app {
 		configPath: client.ConfigPath,
 		dial:       client.Dial,
 
-		createMachines: createMachines, pollInterval: defaultPollInterval,
+		createMachines: createMachines, openMachines: openMachines, pollInterval: defaultPollInterval,
 	}
 }
 

@@ -71,6 +71,7 @@ func newHarness(t *testing.T, register func(*grpc.Server)) *harness {
 		stdin: harness.stdin, stdout: harness.out, stderr: harness.err,
 		now: func() time.Time { return testNow },
 
+		openMachines: openMachines,
 		pollInterval: time.Millisecond,
 		configPath:   func() (string, error) { return path, nil },
 		dial: func(ctx context.Context, options client.Options) (*client.Client, error) {

@@ -5,26 +5,52 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keelson-os/keelson/pkg/provision"
+	"github.com/keelson-os/keelson/pkg/provision/vnet"
 )
 
 func (app *app) clusterCommand() *cobra.Command {
-	return group("cluster", "Create and destroy clusters of virtual machines on this machine",
+	return group("cluster", "Create, change, test and destroy clusters of virtual machines on this machine",
 		app.clusterCreateCommand(), app.clusterStartCommand(), app.clusterListCommand(), app.clusterStatusCommand(),
-		app.clusterDestroyCommand(), app.clusterNetworkCommand())
+		app.clusterDestroyCommand(), app.clusterNodeCommand(), app.clusterPartitionCommand(), app.clusterDelayCommand(),
+		app.clusterDropCommand(), app.clusterHealCommand(), app.clusterNetworkCommand())
 }
 
-// machines is what is needed of a provision.Cluster to bring its nodes up.
+// machines is what is needed of a provision.Cluster.
 type machines interface {
+	Name() string
 	Layout() (provision.Layout, error)
 	Status(context.Context) (provision.Status, error)
+	OnProgress(func(provision.Event))
 	Up(ctx context.Context, only ...string) error
 	SetBootstrapped(context.Context) error
 	Destroy(context.Context) error
+	nodeMachines
+	faultyNetwork
+}
+
+// nodeMachines are single machines that are added, removed and switched.
+type nodeMachines interface {
+	Config(node string) ([]byte, error)
+	AddNodes(context.Context, []provision.Node, func(provision.Layout) (map[string][]byte, error)) ([]provision.NodeLayout, error)
+	RemoveNode(ctx context.Context, node string) error
+	PowerCut(ctx context.Context, node string) error
+	EmptyDisk(node string) error
+	Start(ctx context.Context, node string) error
+	Pause(ctx context.Context, node string) error
+	Resume(ctx context.Context, node string) error
+}
+
+// faultyNetwork is a network that does what a test needs.
+type faultyNetwork interface {
+	Partition(ctx context.Context, groups ...[]string) error
+	SetFaults(context.Context, ...vnet.FaultRule) error
+	Heal(context.Context) error
 }
 
 // createMachines is provision.Create.
@@ -36,16 +62,18 @@ func createMachines(ctx context.Context, options provision.Options) (machines, e
 	return cluster, nil
 }
 
-// openCluster opens a cluster; the error names those there are.
-func openCluster(name string) (*provision.Cluster, error) {
+// openMachines opens a cluster; the error names those there are.
+func openMachines(name string) (machines, error) {
 	names, err := provision.List()
 	if err != nil {
 		return nil, err
 	}
-	for _, known := range names {
-		if known == name {
-			return provision.Open(name)
+	if slices.Contains(names, name) {
+		cluster, err := provision.Open(name)
+		if err != nil {
+			return nil, err
 		}
+		return cluster, nil
 	}
 	if len(names) == 0 {
 		return nil, fmt.Errorf("no cluster %q, nor any other: osctl cluster create makes one", name)

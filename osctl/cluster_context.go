@@ -81,3 +81,40 @@ func (app *app) saveContext(name string, access *client.Context) error {
 		return nil
 	})
 }
+
+// changeContext changes the context of a cluster, if there is one.
+func (app *app) changeContext(name string, change func(*client.Context)) error {
+	path, err := app.configPath()
+	if err != nil {
+		return err
+	}
+	return client.UpdateConfig(path, func(config *client.Config) error {
+		if access, ok := config.Contexts[name]; ok {
+			change(access)
+		}
+		return nil
+	})
+}
+
+// addEndpoints makes new control-plane nodes known to a context.
+func addEndpoints(access *client.Context, nodes []provision.NodeLayout) {
+	for _, node := range nodes {
+		access.Endpoints, access.Nodes = append(access.Endpoints, node.API.String()), append(access.Nodes, node.Name)
+	}
+}
+
+// removeNode makes a context forget a node; Kubernetes is reached through
+// another one from then on.
+func removeNode(access *client.Context, node provision.NodeLayout, heir netip.AddrPort) {
+	if access.Kubernetes == "https://"+node.Kubernetes.String() {
+		access.Kubernetes = "https://" + heir.String()
+	}
+	at := slices.Index(access.Endpoints, node.API.String())
+	if at < 0 {
+		return
+	}
+	access.Endpoints = slices.Delete(access.Endpoints, at, at+1)
+	if at < len(access.Nodes) {
+		access.Nodes = slices.Delete(access.Nodes, at, at+1)
+	}
+}

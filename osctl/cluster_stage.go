@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/status"
@@ -23,6 +24,19 @@ type clusterLook struct {
 	members    map[string]*etcd.Member
 	// The nodes run a version that does not know these lists.
 	noNodes, noMembers bool
+}
+
+// of leaves only the nodes of these names, or all if there are none.
+func (seen clusterLook) of(names []string) clusterLook {
+	if len(names) > 0 {
+		seen.nodes = slices.DeleteFunc(slices.Clone(seen.nodes), func(node nodeLook) bool { return !slices.Contains(names, node.Name) })
+	}
+	return seen
+}
+
+// formed tells that the nodes are a cluster: it was noted, or can be seen.
+func (seen clusterLook) formed() bool {
+	return seen.bootstrapped || len(seen.members) > 0 || len(seen.kubernetes) > 0
 }
 
 // nodeLook is what is known of one node.
@@ -64,12 +78,12 @@ func stageOf(node nodeLook, seen clusterLook) stage {
 	case node.maintenance():
 		return stage{name: "joining", detail: "asks the control-plane nodes for its certificates", paint: yellow}
 	case !node.answers() && node.answered:
-		return stage{name: "silent", detail: reason(node.err), paint: red}
+		return stage{name: "no answer", detail: reason(node.err), paint: red}
 	case !node.answers():
 		return stage{name: "starting", detail: reason(node.err), paint: yellow}
 	case node.status.GetStage() != machine.StatusResponse_STAGE_RUNNING:
 		return stage{name: stageName(node.status.GetStage()), detail: withProblems(node.status.GetPhase(), node.status), paint: yellow}
-	case !seen.bootstrapped:
+	case !seen.formed():
 		return stage{name: "booted", detail: withProblems("waits for the cluster to be bootstrapped", node.status), paint: yellow}
 	}
 	return membershipStage(node, seen)

@@ -18,7 +18,7 @@ func (app *app) clusterStartCommand() *cobra.Command {
 	var wait waitOptions
 	wait.add(command)
 	command.RunE = func(command *cobra.Command, args []string) error {
-		cluster, err := openCluster(args[0])
+		cluster, err := app.openMachines(args[0])
 		if err != nil {
 			return err
 		}
@@ -27,7 +27,7 @@ func (app *app) clusterStartCommand() *cobra.Command {
 	return command
 }
 
-func (app *app) clusterStart(ctx context.Context, cluster *provision.Cluster, noWait bool, wait waitOptions) error {
+func (app *app) clusterStart(ctx context.Context, cluster machines, noWait bool, wait waitOptions) error {
 	steps := app.newSteps()
 	defer steps.end()
 	cluster.OnProgress(func(event provision.Event) { steps.begin(describeEvent(event)) })
@@ -42,13 +42,9 @@ func (app *app) clusterStart(ctx context.Context, cluster *provision.Cluster, no
 	if err := cluster.Up(ctx, layout.Nodes[0].Name); err != nil {
 		return err
 	}
-	config, err := app.loadConfig()
+	access, err := app.clusterAccess(cluster.Name())
 	if err != nil {
 		return err
-	}
-	access, ok := config.Contexts[cluster.Name()]
-	if !ok {
-		return fmt.Errorf("the machines of cluster %s run, but the client config has no context for it: destroy it and create it again", cluster.Name())
 	}
 	if err := app.bringUp(ctx, cluster, access, steps, wait); err != nil {
 		return fmt.Errorf("bring up cluster %s: %w", cluster.Name(), err)

@@ -17,6 +17,8 @@ import (
 // waitOptions bound how long a cluster may take to come up.
 type waitOptions struct {
 	timeout time.Duration
+	// only names the nodes that are waited for; nil means all.
+	only []string
 }
 
 func (options *waitOptions) add(command *cobra.Command) {
@@ -24,7 +26,7 @@ func (options *waitOptions) add(command *cobra.Command) {
 }
 
 // bringUp switches on the nodes of a cluster that are off, bootstraps it unless
-// that was done, and waits until every node is ready.
+// that was done, and waits until every node is ready; or some nodes only.
 func (app *app) bringUp(ctx context.Context, machines machines, access *client.Context, steps *steps, options waitOptions) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, options.timeout, fmt.Errorf("not up within %s", options.timeout))
 	defer cancel()
@@ -32,11 +34,12 @@ func (app *app) bringUp(ctx context.Context, machines machines, access *client.C
 	if err != nil {
 		return err
 	}
-	watch, err := app.watchCluster(ctx, layout, access)
+	watch, err := app.newWatch(ctx, layout, access)
 	if err != nil {
 		return err
 	}
 	defer watch.close()
+	watch.begin(ctx)
 	tick := time.NewTicker(app.pollInterval)
 	defer tick.Stop()
 	var next decision
@@ -45,7 +48,7 @@ func (app *app) bringUp(ctx context.Context, machines machines, access *client.C
 		if err != nil {
 			return err
 		}
-		next = decide(watch.look(state))
+		next = decide(watch.look(state).of(options.only))
 		steps.show(next.rows)
 		if next.err == nil {
 			next.err = app.act(ctx, machines, watch, steps, next)

@@ -55,8 +55,8 @@ type nodeAnswer struct {
 	health *cluster.HealthResponse
 }
 
-// watchCluster begins to ask; close ends it.
-func (app *app) watchCluster(ctx context.Context, layout provision.Layout, access *client.Context) (*watch, error) {
+// newWatch prepares to ask; close ends it.
+func (app *app) newWatch(ctx context.Context, layout provision.Layout, access *client.Context) (*watch, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	watch := &watch{
 		app: app, nodes: layout.Nodes, cancel: cancel,
@@ -70,11 +70,40 @@ func (app *app) watchCluster(ctx context.Context, layout provision.Layout, acces
 		}
 		watch.clients[node.Name] = own // closed with ctx
 	}
-	for _, node := range layout.Nodes {
+	return watch, nil
+}
+
+// begin asks until ctx ends or the watch is closed.
+func (watch *watch) begin(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	closed := watch.cancel
+	watch.cancel = func() { cancel(); closed() }
+	for _, node := range watch.nodes {
 		watch.repeat(ctx, func() { watch.askNode(ctx, node.Name) })
 	}
 	watch.repeat(ctx, func() { watch.askCluster(ctx) })
-	return watch, nil
+}
+
+// once asks the nodes whose machines run for one answer each, and then one of
+// them for all.
+func (watch *watch) once(ctx context.Context, state provision.Status) {
+	nodesCtx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for _, node := range state.Nodes {
+		if node.PID != 0 {
+			watch.asking.Go(func() { watch.askNode(nodesCtx, node.Name) })
+		}
+	}
+	watch.asking.Wait()
+	watch.learn(func() {
+		for name, answer := range watch.answers {
+			answer.answered = true // whether it is on its way up one look cannot tell
+			watch.answers[name] = answer
+		}
+	})
+	ctx, cancel = context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	watch.askCluster(ctx)
 }
 
 func (watch *watch) close() {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -10,6 +13,7 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/provision"
+	"github.com/keelson-os/keelson/pkg/provision/vnet"
 )
 
 // fakeMachines stands for provision: it makes no machine, and keeps what it
@@ -21,13 +25,36 @@ type fakeMachines struct {
 	err     error
 
 	destroyed, bootstrapped bool
-	// started names the nodes that were switched on one by one.
-	started []string
+	// did is what was done to single machines and the network.
+	did   []string
+	rules []vnet.FaultRule
+	// off names the machines that do not run.
+	off []string
 }
 
+// newFakeMachines has the nodes NAME-1, NAME-2 and so on.
+func newFakeMachines(name string, controlPlanes, workers int) *fakeMachines {
+	flags := sizeFlags{controlPlanes: controlPlanes, workers: workers}
+	nodes, err := flags.nodes(name)
+	if err != nil {
+		panic(err)
+	}
+	return &fakeMachines{options: provision.Options{Name: name, Nodes: nodes}}
+}
+
+// of makes the fake a cluster that is there.
+func (fake *fakeMachines) of(options provision.Options) { fake.options = options }
+
+func (fake *fakeMachines) act(format string, args ...any) error {
+	fake.did = append(fake.did, strings.TrimSpace(fmt.Sprintf(format, args...)))
+	return fake.err
+}
+
+func (fake *fakeMachines) Name() string                     { return fake.options.Name }
+func (fake *fakeMachines) OnProgress(func(provision.Event)) {}
+
 func (fake *fakeMachines) Up(_ context.Context, only ...string) error {
-	fake.started = append(fake.started, only...)
-	return nil
+	return fake.act("up %s", strings.Join(only, " "))
 }
 
 func (fake *fakeMachines) SetBootstrapped(context.Context) error {
@@ -40,13 +67,66 @@ func (fake *fakeMachines) Destroy(context.Context) error {
 	return nil
 }
 
+func (fake *fakeMachines) Config(node string) ([]byte, error) { return fake.configs[node], nil }
+
+func (fake *fakeMachines) AddNodes(_ context.Context, nodes []provision.Node, configure func(provision.Layout) (map[string][]byte, error)) ([]provision.NodeLayout, error) {
+	before := len(fake.options.Nodes)
+	grown := &fakeMachines{options: fake.options}
+	for i, node := range nodes {
+		node.Name = fmt.Sprintf("%s-%d", fake.Name(), before+i+1)
+		grown.options.Nodes = append(slices.Clone(grown.options.Nodes), node)
+	}
+	layout, err := grown.Layout()
+	if err != nil {
+		return nil, err
+	}
+	configs, err := configure(layout)
+	if err != nil {
+		return nil, err
+	}
+	fake.options = grown.options
+	for name, config := range configs {
+		fake.configs[name] = config
+	}
+	return layout.Nodes[before:], fake.act("add %d", len(nodes))
+}
+
+func (fake *fakeMachines) RemoveNode(_ context.Context, node string) error {
+	return fake.act("remove %s", node)
+}
+
+func (fake *fakeMachines) PowerCut(_ context.Context, node string) error {
+	return fake.act("cut %s", node)
+}
+func (fake *fakeMachines) EmptyDisk(node string) error { return fake.act("empty %s", node) }
+func (fake *fakeMachines) Start(_ context.Context, node string) error {
+	return fake.act("start %s", node)
+}
+func (fake *fakeMachines) Pause(_ context.Context, node string) error {
+	return fake.act("pause %s", node)
+}
+func (fake *fakeMachines) Resume(_ context.Context, node string) error {
+	return fake.act("resume %s", node)
+}
+
+func (fake *fakeMachines) Partition(ctx context.Context, groups ...[]string) error {
+	return fake.SetFaults(ctx, vnet.PartitionRules(groups...)...)
+}
+
+func (fake *fakeMachines) SetFaults(_ context.Context, rules ...vnet.FaultRule) error {
+	fake.rules = append(fake.rules, rules...)
+	return fake.err
+}
+
+func (fake *fakeMachines) Heal(context.Context) error { return fake.act("heal") }
+
 func (fake *fakeMachines) Layout() (provision.Layout, error) {
-	layout := provision.Layout{Name: fake.options.Name}
+	layout := provision.Layout{Name: fake.options.Name, Subnet: provision.DefaultSubnet}
 	for i, node := range fake.options.Nodes {
 		layout.Nodes = append(layout.Nodes, provision.NodeLayout{
 			Name: node.Name, ControlPlane: node.ControlPlane, IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(11 + i)}),
-			API:        netip.MustParseAddrPort("127.0.0.1:4100"),
-			Kubernetes: netip.MustParseAddrPort("127.0.0.1:4101"),
+			API:        netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(4100+2*i)),
+			Kubernetes: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(4101+2*i)),
 		})
 	}
 	return layout, nil
@@ -56,7 +136,11 @@ func (fake *fakeMachines) Status(context.Context) (provision.Status, error) {
 	layout, err := fake.Layout()
 	state := provision.Status{Name: layout.Name, Bootstrapped: fake.bootstrapped}
 	for _, node := range layout.Nodes {
-		state.Nodes = append(state.Nodes, provision.NodeStatus{NodeLayout: node, PID: fake.pid, Console: "/consoles/" + node.Name})
+		one := provision.NodeStatus{NodeLayout: node, PID: fake.pid, State: "running", Console: "/consoles/" + node.Name}
+		if slices.Contains(fake.off, node.Name) {
+			one.PID, one.State = 0, "off"
+		}
+		state.Nodes = append(state.Nodes, one)
 	}
 	return state, err
 }
@@ -79,6 +163,14 @@ func (fake *fakeMachines) create(_ context.Context, options provision.Options) (
 	return fake, nil
 }
 
+// open finds the fake by its name.
+func (fake *fakeMachines) open(name string) (machines, error) {
+	if name != fake.options.Name {
+		return openMachines(name)
+	}
+	return fake, nil
+}
+
 func newCreateHarness(t *testing.T, silence error) (*harness, *fakeMachines, *fakeCluster) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir()) // no clusters
 	fake, node := &fakeMachines{pid: 7}, &fakeCluster{unhealthy: 2}
@@ -86,7 +178,7 @@ func newCreateHarness(t *testing.T, silence error) (*harness, *fakeMachines, *fa
 		cluster.RegisterClusterServiceServer(server, node)
 		machine.RegisterMachineServiceServer(server, bootedNode{err: silence})
 	})
-	harness.createMachines = fake.create
+	harness.createMachines, harness.openMachines = fake.create, fake.open
 	return harness, fake, node
 }
 

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/keelson-os/keelson/pkg/provision/process"
 	"github.com/keelson-os/keelson/pkg/provision/qemu"
@@ -77,4 +78,16 @@ func (c *Cluster) execute(ctx context.Context, node, command string) error {
 		return fmt.Errorf("node %s: %w; does it run? osctl cluster status %s tells", node, err, c.Name())
 	}
 	return nil
+}
+
+// Config is the machine config that a node was given; it holds secrets.
+func (c *Cluster) Config(node string) ([]byte, error) {
+	n, err := c.node(node)
+	if err != nil {
+		return nil, err
+	}
+	if !n.HasConfig {
+		return nil, fmt.Errorf("node %s was given no config", node)
+	}
+	return os.ReadFile(c.nodeFile(node, nodeConfig))
 }
