@@ -57,7 +57,7 @@ func TestClusterStatusAsksTheNodes(t *testing.T) {
 	if code := harness.run(t, "cluster", "status", "-o", "json"); code != exitOK {
 		t.Fatal(harness.err)
 	}
-	if got := harness.out.String(); !strings.Contains(got, `"stage": "booted"`) || strings.Count(got, `"nodes"`) != 1 {
+	if got := harness.out.String(); !strings.Contains(got, `"stage": "checking"`) || strings.Count(got, `"nodes"`) != 1 {
 		t.Errorf("got %s", got)
 	}
 }

@@ -173,7 +173,8 @@ func (fake *fakeMachines) open(name string) (machines, error) {
 
 func newCreateHarness(t *testing.T, silence error) (*harness, *fakeMachines, *fakeCluster) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir()) // no clusters
-	fake, node := &fakeMachines{pid: 7}, &fakeCluster{unhealthy: 2}
+	fake := &fakeMachines{pid: 7}
+	node := &fakeCluster{unhealthy: 2, machines: fake}
 	harness := newHarness(t, func(server *grpc.Server) {
 		cluster.RegisterClusterServiceServer(server, node)
 		machine.RegisterMachineServiceServer(server, bootedNode{err: silence})

@@ -93,15 +93,18 @@ func (node *askedNode) document(format string, text []byte) error {
 // complain prints the one line that a node's failure costs.
 func (node *askedNode) complain(err error) {
 	fan := node.fanout
-	message := fan.app.explain(err)
-	if status.Code(err) == codes.DeadlineExceeded {
-		message = "did not answer in time: is it overloaded, or on its way down?"
-	}
-	// The endpoint names the node too.
-	message = strings.TrimPrefix(message, "node "+node.name+" ")
 	fan.printing.Lock()
 	defer fan.printing.Unlock()
-	fmt.Fprintln(fan.app.stderr, fan.app.paint(red, "node "+node.name+":"), message)
+	fmt.Fprintln(fan.app.stderr, fan.app.paint(red, "node "+node.name+":"), node.sentence(err))
+}
+
+// sentence says what is wrong with a node that is named beside it.
+func (node *askedNode) sentence(err error) string {
+	if status.Code(err) == codes.DeadlineExceeded {
+		return "did not answer in time: is it overloaded, or on its way down?"
+	}
+	// The endpoint names the node too.
+	return strings.TrimPrefix(node.fanout.app.explain(err), "node "+node.name+" ")
 }
 
 // label begins a node's lines, aligned with those of the others.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keelson-os/keelson/pkg/api/cluster"
-	"github.com/keelson-os/keelson/pkg/client"
 )
 
 // maxAwaited is how many characters a step says of what it waits for.
@@ -18,78 +16,81 @@ const maxAwaited = 100
 
 func (app *app) healthCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "health", Short: "Check the node and its cluster", Args: cobra.NoArgs,
+		Use: "health", Short: "Check every node of the cluster, or those of -N", Args: cobra.NoArgs,
+		Long: `Check every node of the cluster, or those of -N: which checks pass, which fail,
+and what to do. A node that does not answer fails. The exit code is 1 when
+anything does.`,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
-	wait := command.Flags().Bool("wait", false, "wait until every check passes")
+	wait := command.Flags().Bool("wait", false, "wait until every check passes on every node")
 	timeout := command.Flags().Duration("timeout", 10*time.Minute, "how long to wait")
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		check, err := app.newHealthCheck(command.Context())
 		if err != nil {
 			return err
 		}
-		var answer *cluster.HealthResponse
-		var waitErr error
+		var report healthReport
 		if *wait {
-			answer, waitErr = app.waitHealthy(command.Context(), node, *timeout, nil)
+			report, err = check.wait(command.Context(), *timeout)
 		} else {
-			answer, err = node.Cluster.Health(command.Context(), &cluster.HealthRequest{})
-			if err != nil {
-				return err
+			report, err = check.run(command.Context())
+		}
+		if len(report.answers) > 0 {
+			if printErr := report.print(output.value); printErr != nil {
+				return printErr
 			}
 		}
-		if answer != nil {
-			if err := app.printHealth(output.value, answer); err != nil {
-				return err
-			}
+		if err == nil && !report.healthy() {
+			err = errors.New("not healthy: see the checks above; osctl services, osctl logs SERVICE and osctl events say more")
 		}
-		if waitErr != nil {
-			return waitErr
-		}
-		if !answer.GetHealthy() {
-			return errors.New("not healthy: see the checks above; osctl services, osctl logs SERVICE and osctl events say more")
-		}
-		return nil
+		return err
 	}
 	return command
 }
 
-func (app *app) printHealth(format string, answer *cluster.HealthResponse) error {
-	if format != asTable {
-		return app.printMessage(format, answer)
-	}
-	table := newTable("CHECK", "RESULT", "MESSAGE")
-	for _, check := range answer.GetChecks() {
-		result := cell{"ok", green}
-		if !check.GetOk() {
-			result = cell{"failed", red}
-		}
-		table.add(check.GetName(), result, check.GetMessage())
-	}
-	return app.print(table)
+// healthReport is what the nodes found when they checked themselves.
+type healthReport struct {
+	fan     *fanout
+	answers []answer[*cluster.HealthResponse]
 }
 
-// waitHealthy asks until every check passes and returns the last answer, which
-// may be nil. progress, if set, hears what is still awaited.
-func (app *app) waitHealthy(ctx context.Context, node *client.Client, timeout time.Duration, progress func(string)) (*cluster.HealthResponse, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not healthy within %s", timeout))
-	defer cancel()
-	var last *cluster.HealthResponse
-	err := app.poll(ctx, func(ctx context.Context) (bool, error) {
-		answer, err := node.Cluster.Health(ctx, &cluster.HealthRequest{})
-		if err != nil {
-			return false, err
+func (report healthReport) healthy() bool {
+	for _, answer := range report.answers {
+		if !answer.value.GetHealthy() {
+			return false
 		}
-		last = answer
-		if progress != nil {
-			progress(awaited(answer))
-		}
-		return answer.GetHealthy(), nil
-	})
-	if failed := firstFailed(last); err != nil && failed != "" {
-		err = fmt.Errorf("%w: %s", err, failed)
 	}
-	return last, err
+	return len(report.answers) > 0
+}
+
+func (report healthReport) print(format string) error {
+	if format != asTable {
+		return printAnswers(report.fan, format, report.answers)
+	}
+	table := newTable("NODE", "CHECK", "RESULT", "MESSAGE")
+	for _, answer := range report.answers {
+		for _, check := range answer.value.GetChecks() {
+			result := cell{"ok", green}
+			if !check.GetOk() {
+				result = cell{"failed", red}
+			}
+			table.add(answer.node.name, check.GetName(), result, check.GetMessage())
+		}
+	}
+	return report.fan.print(table)
+}
+
+// firstFailed names the first check that does not pass, where, and why.
+func (report healthReport) firstFailed() string {
+	for _, answer := range report.answers {
+		if failed := firstFailed(answer.value); failed != "" {
+			if report.fan.labelled {
+				failed = "node " + answer.node.name + ": " + failed
+			}
+			return failed
+		}
+	}
+	return ""
 }
 
 // awaited says in one short line how far the checks are: "5 of 7 checks pass;

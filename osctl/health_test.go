@@ -18,6 +18,26 @@ func TestHealth(t *testing.T) {
 	compareGolden(t, "health-failed.txt", harness.out.String())
 }
 
+func TestHealthOfEveryNode(t *testing.T) {
+	harness, node := newClusterHarness(t)
+	node.nodes = []*cluster.Node{{Name: "dev-2"}, {Name: "dev-1"}, {Name: "dev-3"}}
+	harness.golden(t, "health-nodes.txt", "health")
+	node.dead = "dev-2"
+	harness.fails(t, exitError, []string{"not healthy"}, "health")
+	compareGolden(t, "health-nodes-failed.txt", harness.out.String())
+	harness.fails(t, exitError, []string{"not healthy within 1s", "node dev-2: API: does not answer"}, "health", "--wait", "--timeout", "1s")
+	harness.fails(t, exitError, []string{"not healthy"}, "health", "-o", "json")
+	compareGolden(t, "health-nodes-failed.json", harness.out.String())
+	// Who asks for one node gets its answer alone.
+	harness.golden(t, "health.txt", "health", "-N", "dev-3")
+}
+
+func TestHealthOfAClusterOfOneNode(t *testing.T) {
+	harness, node := newClusterHarness(t)
+	node.nodes = []*cluster.Node{{Name: "dev-1"}}
+	harness.golden(t, "health.txt", "health")
+}
+
 func TestAwaitedIsOneShortLine(t *testing.T) {
 	check := func(name, message string) *cluster.Check { return &cluster.Check{Name: name, Message: message} }
 	fine := &cluster.Check{Name: "etcd", Ok: true, Message: "42 ms"}
