@@ -19,11 +19,17 @@ const (
 	serverKey  = "server.key"
 	peerCert   = "peer.crt"
 	peerKey    = "peer.key"
+	// joinFile holds whom to join; it lies beside the keys.
+	joinFile = "join"
 )
 
 // peerName is the only common name that members accept from each other: a
 // client's certificate, though of the same CA, opens no peer connection.
 const peerName = "etcd-peer"
+
+// serverName is in the certificates of all members of a cluster. Members may be
+// called by addresses that are not: one that shows this name is one of them.
+func serverName(clusterID string) string { return clusterID + ".etcd.keelson" }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
@@ -31,7 +37,7 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 func certificates(o Options) (map[string][]byte, error) {
 	request := pki.Request{
 		CommonName: "etcd-server",
-		DNSNames:   []string{"localhost", o.Hostname},
+		DNSNames:   []string{"localhost", o.Hostname, serverName(o.ClusterID)},
 		IPs:        []netip.Addr{loopback, o.NodeIP},
 		Server:     true,
 		TTL:        pki.NodeTTL,
@@ -54,9 +60,9 @@ func certificates(o Options) (map[string][]byte, error) {
 	}, nil
 }
 
-// newClient makes the client that asks etcd for its health. Its key never
-// leaves this process.
-func newClient(ca *pki.CA) (*http.Client, error) {
+// credentials are what machined shows to etcd. Their key never leaves this
+// process.
+func credentials(ca *pki.CA) (*tls.Config, error) {
 	pair, err := ca.Issue(pki.Request{CommonName: "machined", Client: true, TTL: pki.NodeTTL})
 	if err != nil {
 		return nil, err
@@ -67,13 +73,21 @@ func newClient(ca *pki.CA) (*http.Client, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Certificate())
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}, nil
+}
+
+// newClient makes a client that asks etcd for its health. A name, if given, is
+// what must be in the certificate, instead of the address.
+func newClient(credentials *tls.Config, name string) *http.Client {
+	config := credentials.Clone()
+	config.ServerName = name
 	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
+		TLSClientConfig: config,
 		// One connection lives from probe to probe: a handshake each time
 		// would be most of what a probe costs.
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     time.Minute,
-	}}, nil
+	}}
 }
 
 // urls lists https URLs with one port, separated by commas.

@@ -2,10 +2,13 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/keelson-os/keelson/pkg/api/etcd"
 )
 
 // maxAnswer bounds what is read of a health answer, in bytes.
@@ -34,18 +37,41 @@ func (s *Service) probe(ctx context.Context) error {
 }
 
 // Check tells whether the cluster's store can be read and written through this
-// member; its error says what is wrong.
+// member; its error says what is wrong and what to do.
 func (s *Service) Check(ctx context.Context) error {
-	now, err := read(s.options.DataDir)
-	if err != nil {
-		return err
-	}
-	if now == empty {
-		return fmt.Errorf("this node is no member yet: run osctl bootstrap on one control-plane node")
+	if waits := s.Waiting(); waits != "" {
+		return fmt.Errorf("this node is no member: %s", waits)
 	}
 	// Other than /readyz this counts alarms too: with a full database etcd reads
 	// on, but takes no writes.
-	return s.get(ctx, "/health")
+	asked, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	err := s.get(asked, "/health")
+	problems := s.problems(ctx)
+	switch {
+	case len(problems) > 0:
+		return errors.New(strings.Join(problems, "; "))
+	case err != nil:
+		return err
+	}
+	return nil
+}
+
+// problems are what the member itself says is wrong. That it does not answer is
+// the caller's to find out.
+func (s *Service) problems(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	client, closeClient, err := s.admin()
+	if err != nil {
+		return nil
+	}
+	defer closeClient()
+	status, err := client.Status(ctx, &etcd.StatusRequest{})
+	if err != nil {
+		return nil
+	}
+	return status.GetProblems()
 }
 
 // get asks etcd's client address on the loopback for a health path.

@@ -2,11 +2,11 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,18 +39,19 @@ const (
 // more often for a few tenths of a second at its start.
 const aloneHeartbeat = 100 * time.Millisecond
 
-var (
-	// ErrFormed refuses a bootstrap of a node that holds a cluster's data.
-	ErrFormed = errors.New("bootstrap refused: this node holds etcd data, so the cluster was bootstrapped before")
-	// ErrPending refuses a bootstrap while an earlier one is being done.
-	ErrPending = errors.New("bootstrap refused: it was asked for before and is on its way; see osctl health")
-)
+// startTime is how long a member may take until it votes, before it is started
+// again: longer than the leader waits for one that is catching up. One that
+// waits for a quorum is started again, too, which costs little.
+const startTime = 20 * time.Minute
 
 // Options is what the member needs to know.
 type Options struct {
 	Hostname string
 	NodeIP   netip.Addr
 	Config   machineconfig.Etcd
+	// Peers returns where the other control-plane nodes are: IP addresses or DNS
+	// names, with a port if it is not etcd's own. This node's own is left out.
+	Peers func() []string
 	// Alone says that the cluster has no other control-plane node.
 	Alone bool
 	// ClusterID keeps members of other clusters out, should addresses be reused.
@@ -88,21 +89,29 @@ func setDefault[T comparable](value *T, fallback T) {
 // Service is this node's etcd member.
 type Service struct {
 	options Options
-	client  *http.Client
+	client  *http.Client // of this node's member
+	others  *http.Client // of other nodes' members
 
-	mu        sync.Mutex    // held while the state on disk is changed
-	requested chan struct{} // closed when a bootstrap was asked for
-	answered  atomic.Bool   // the running process has been ready once
+	mu         sync.Mutex    // held while the state on disk is changed
+	recovering sync.Mutex    // held while a snapshot comes in
+	requested  chan struct{} // closed when a bootstrap was asked for
+	answered   atomic.Bool   // the running process has been ready once
+	waiting    atomic.Pointer[string]
 }
 
 // New makes the service. It touches no disk.
 func New(options Options) (*Service, error) {
 	options = options.withDefaults()
-	client, err := newClient(options.CA)
+	credentials, err := credentials(options.CA)
 	if err != nil {
 		return nil, err
 	}
-	return &Service{options: options, client: client, requested: make(chan struct{})}, nil
+	s := &Service{
+		options: options, client: newClient(credentials, ""), others: newClient(credentials, serverName(options.ClusterID)),
+		requested: make(chan struct{}),
+	}
+	s.waits("")
+	return s, nil
 }
 
 // Spec describes the service to the supervisor.
@@ -110,7 +119,7 @@ func (s *Service) Spec() supervise.Spec {
 	return supervise.Spec{
 		Name:        Name,
 		Gate:        s.gate,
-		GateMessage: "no etcd data yet: run osctl bootstrap on one control-plane node",
+		GateMessage: gateMessage,
 		Prepare:     s.prepare,
 		Path:        s.options.Program,
 		Args:        args(s.options),
@@ -123,56 +132,9 @@ func (s *Service) Spec() supervise.Spec {
 			Interval:     10 * time.Second,
 			Timeout:      10 * time.Second,
 			Failures:     6,
-			StartTimeout: 5 * time.Minute,
+			StartTimeout: startTime,
 		},
 		StopTimeout: 30 * time.Second,
-	}
-}
-
-// Bootstrap makes this node the first member of a new cluster. It returns once
-// that is certain to happen, also after a power cut; the service then starts.
-// ErrFormed and ErrPending refuse it.
-func (s *Service) Bootstrap(context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, err := read(s.options.DataDir)
-	if err != nil {
-		return err
-	}
-	switch now {
-	case formed:
-		return ErrFormed
-	case pending:
-		return ErrPending
-	}
-	owner, err := s.owner()
-	if err != nil {
-		return err
-	}
-	if err := markPending(s.options.DataDir, owner); err != nil {
-		return err
-	}
-	select {
-	case <-s.requested: // the data was removed since an earlier bootstrap
-	default:
-		close(s.requested)
-	}
-	return nil
-}
-
-// gate lets the service start when there is a cluster to serve or to make.
-func (s *Service) gate(ctx context.Context) error {
-	s.mu.Lock()
-	now, err := read(s.options.DataDir)
-	s.mu.Unlock()
-	if err != nil || now != empty {
-		return err
-	}
-	select {
-	case <-s.requested:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -188,6 +150,9 @@ func (s *Service) prepare(context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Whom to join, should there be no data. The supervisor fixes arguments
+	// once; what the config says may change.
+	files[joinFile] = []byte(strings.Join(s.options.others(), "\n"))
 	if err := secretdir.Write(s.options.SecretsDir, owner, files); err != nil {
 		return err
 	}
@@ -204,10 +169,14 @@ func (s *Service) prepare(context.Context) error {
 		return err
 	}
 	now, err := read(s.options.DataDir)
-	if err != nil || now != pending {
+	switch {
+	case err != nil:
 		return err
+	case now == pending:
+		return discard(s.options.DataDir, memberDir, incomingFile)
+	default:
+		return discard(s.options.DataDir, recoverFile, incomingFile)
 	}
-	return discardMember(s.options.DataDir)
 }
 
 func (s *Service) owner() (secretdir.Owner, error) {
@@ -236,7 +205,11 @@ func args(o Options) []string {
 	return []string{
 		"--name=" + o.Hostname,
 		"--data-dir=" + o.DataDir,
-		"--bootstrap-if=" + filepath.Join(o.DataDir, pendingFile),
+		"--bootstrap-if=" + filepath.Join(o.DataDir, pendingMark),
+		"--join-from=" + secret(joinFile),
+		"--joining=" + filepath.Join(o.DataDir, joiningMark),
+		"--removed=" + filepath.Join(o.DataDir, removedMark),
+		"--server-name=" + serverName(o.ClusterID),
 		"--cluster-token=" + o.ClusterID,
 		"--listen-client-urls=" + urls(o.ClientPort, loopback, o.NodeIP),
 		"--advertise-client-urls=" + urls(o.ClientPort, o.NodeIP),

@@ -17,16 +17,18 @@ import (
 
 func TestDecide(t *testing.T) {
 	for _, c := range []struct {
-		log, pending bool
-		want         state
+		log, pending, removed bool
+		want                  state
 	}{
-		{false, false, empty},
-		{false, true, pending},
-		{true, false, formed},
-		{true, true, pending}, // a power cut before the first answer
+		{false, false, false, empty},
+		{false, true, false, pending},
+		{true, false, false, formed},
+		{true, true, false, pending}, // a power cut before the first answer
+		{true, false, true, removed},
+		{false, false, true, removed},
 	} {
-		if got := decide(c.log, c.pending); got != c.want {
-			t.Errorf("log %t, pending %t: state %d, want %d", c.log, c.pending, got, c.want)
+		if got := decide(c.log, c.pending, c.removed); got != c.want {
+			t.Errorf("log %t, pending %t, removed %t: state %d, want %d", c.log, c.pending, c.removed, got, c.want)
 		}
 	}
 }
@@ -145,6 +147,10 @@ func TestArgs(t *testing.T) {
 		"--name=node-1",
 		"--data-dir=/var/lib/etcd",
 		"--bootstrap-if=/var/lib/etcd/bootstrap-pending",
+		"--join-from=/run/keelson/secrets/etcd/join",
+		"--joining=/var/lib/etcd/join-pending",
+		"--removed=/var/lib/etcd/removed",
+		"--server-name=c0ffee.etcd.keelson",
 		"--cluster-token=c0ffee",
 		"--listen-client-urls=https://127.0.0.1:2379,https://10.0.0.5:2379",
 		"--advertise-client-urls=https://10.0.0.5:2379",

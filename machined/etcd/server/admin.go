@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"sync"
 	"sync/atomic"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,9 +20,16 @@ import (
 // cannot join can be asked why.
 type admin struct {
 	etcdapi.UnimplementedEtcdServiceServer
-	flags  *flags
-	log    *zap.Logger
-	events *events
+	flags *flags
+	log   *zap.Logger
+	// credentials are shown to other members.
+	credentials *tls.Config
+	prober      *prober
+	events      *events
+	learners    learners
+	added       chan struct{} // a learner was added through this member
+
+	defragmenting sync.Mutex
 
 	running atomic.Pointer[member]
 	phase   atomic.Pointer[string] // what there is instead of a member
@@ -33,10 +42,17 @@ type member struct {
 	client *clientv3.Client
 }
 
-func newAdmin(flags *flags, log *zap.Logger) *admin {
-	a := &admin{flags: flags, log: log, events: &events{}}
+func newAdmin(flags *flags, log *zap.Logger) (*admin, error) {
+	credentials, err := flags.credentials()
+	if err != nil {
+		return nil, err
+	}
+	a := &admin{
+		flags: flags, log: log, credentials: credentials, prober: newProber(credentials),
+		events: &events{}, added: make(chan struct{}, 1),
+	}
 	a.tell("etcd is starting")
-	return a
+	return a, nil
 }
 
 // tell says what the process does while it runs no member.
@@ -70,5 +86,8 @@ type task struct {
 
 // tasks start once the member takes part in a quorum, and end with it.
 func (a *admin) tasks() []task {
-	return nil
+	return []task{
+		{"promotion of learners", a.promoteLearners},
+		{"this member's own vote", a.awaitVote},
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,13 @@ func (e *events) add(message string) {
 		e.list = slices.Delete(e.list, 0, 1)
 	}
 	e.list = append(e.list, &etcdapi.Event{Time: timestamppb.New(time.Now()), Message: message})
+}
+
+// note remembers and logs what happened.
+func (a *admin) note(format string, values ...any) {
+	message := fmt.Sprintf(format, values...)
+	a.log.Info(message)
+	a.events.add(message)
 }
 
 // all returns them, newest last.

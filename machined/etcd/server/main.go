@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +11,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 )
 
 func main() {
@@ -23,6 +23,9 @@ func main() {
 
 // run serves until a signal asks it to stop or the server fails.
 func run(args []string) error {
+	if len(args) == 2 && args[0] == checkCommand {
+		return check(args[1], os.Stdout)
+	}
 	flags, err := parseFlags(args)
 	if err != nil {
 		return err
@@ -41,7 +44,10 @@ func run(args []string) error {
 	// slow start is orderly too.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	a := newAdmin(flags, log)
+	a, err := newAdmin(flags, log)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.serve(ctx, listener) })
 	group.Go(func() error {
@@ -53,11 +59,15 @@ func run(args []string) error {
 
 // runMember brings this node's member up and works until it ends.
 func (a *admin) runMember(ctx context.Context) error {
-	if err := a.flags.checkBootstrap(); err != nil {
-		return err
-	}
 	config, err := a.flags.config(a.log)
 	if err != nil {
+		return err
+	}
+	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, grpc.ChainUnaryInterceptor(a.guard))
+	if err := a.ground(ctx, config); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop while it waited
+		}
 		return err
 	}
 	server, err := embed.StartEtcd(config)
@@ -71,7 +81,7 @@ func (a *admin) runMember(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-server.Server.StopNotify():
-		return errors.New("the server stopped by itself; its log says why")
+		return a.stopped(ctx, a.running.Load())
 	case err := <-server.Err():
 		return fmt.Errorf("serve: %w", err)
 	}

@@ -3,24 +3,15 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/keelson-os/keelson/machined/etcd"
-	"github.com/keelson-os/keelson/machined/supervise"
-	"github.com/keelson-os/keelson/pkg/machineconfig"
-	"github.com/keelson-os/keelson/pkg/pki"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 const (
@@ -35,150 +26,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
-}
-
-// node is one node's member: what machined knows of it, and the process.
-type node struct {
-	t       *testing.T
-	ca      *pki.CA
-	options etcd.Options
-	service *etcd.Service
-	process *exec.Cmd
-	stderr  *strings.Builder
-}
-
-func newNode(t *testing.T) *node {
-	t.Helper()
-	ca, err := pki.NewCA("etcd", time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := shortDir(t)
-	config := machineconfig.Etcd{HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond}
-	n := &node{t: t, ca: ca, options: etcd.Options{
-		Hostname: "node-1", NodeIP: netip.MustParseAddr("127.0.0.1"), ClusterID: "c0ffee", CA: ca, Config: config,
-		LookupUser: func(string) (supervise.User, error) {
-			return supervise.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, nil
-		},
-		Program: os.Args[0], DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "sock"),
-		ClientPort: freePort(t), PeerPort: freePort(t),
-	}}
-	n.reboot()
-	return n
-}
-
-// shortDir is a folder of which the name leaves room for a unix socket's, which
-// has at most 107 bytes.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "etcd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// reboot makes what machined knows anew, from the disk alone.
-func (n *node) reboot() {
-	n.t.Helper()
-	service, err := etcd.New(n.options)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.service = service
-}
-
-// start does what the supervisor does.
-func (n *node) start() {
-	n.t.Helper()
-	spec := n.service.Spec()
-	if err := spec.Prepare(n.t.Context()); err != nil {
-		n.t.Fatal(err)
-	}
-	n.process = exec.Command(spec.Path, spec.Args...)
-	n.process.Env = append(os.Environ(), asServer+"=1")
-	n.stderr = &strings.Builder{}
-	n.process.Stderr = n.stderr
-	if err := n.process.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(n.kill)
-}
-
-func (n *node) kill() {
-	_ = n.process.Process.Kill()
-	_ = n.process.Wait()
-}
-
-func (n *node) healthy() {
-	n.t.Helper()
-	n.eventually("etcd is healthy", func() error { return n.service.Spec().Health.Probe(n.t.Context()) })
-}
-
-func (n *node) eventually(what string, check func() error) {
-	n.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(deadline)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-timeout:
-			n.kill()
-			n.t.Fatalf("%s: not within %s: %v\n%s", what, deadline, err, n.stderr)
-		}
-	}
-}
-
-func (n *node) tls(certs ...tls.Certificate) *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AddCert(n.ca.Certificate())
-	return &tls.Config{RootCAs: roots, Certificates: certs}
-}
-
-func (n *node) clientCert() tls.Certificate {
-	n.t.Helper()
-	pair, err := n.ca.Issue(pki.Request{CommonName: "kube-apiserver", Client: true, TTL: time.Hour})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return cert
-}
-
-func (n *node) client() *clientv3.Client {
-	n.t.Helper()
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{fmt.Sprintf("https://127.0.0.1:%d", n.options.ClientPort)},
-		TLS:       n.tls(n.clientCert()),
-	})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 func TestBootstrapThenRestartsKeepTheData(t *testing.T) {
@@ -225,8 +72,9 @@ func TestBootstrapThenRestartsKeepTheData(t *testing.T) {
 	if err := n.process.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.process.Wait(); err != nil {
-		t.Errorf("asked to stop, etcd ended with %v\n%s", err, n.stderr)
+	<-n.ended
+	if !n.process.ProcessState.Success() {
+		t.Errorf("asked to stop, etcd ended with %v\n%s", n.process.ProcessState, n.stderr)
 	}
 }
 
@@ -255,9 +103,7 @@ func TestBootstrapSurvivesACrashBeforeTheFirstAnswer(t *testing.T) {
 func TestNoClusterWithoutABootstrap(t *testing.T) {
 	n := newNode(t)
 	n.start()
-	if err := n.process.Wait(); err == nil || !strings.Contains(n.stderr.String(), "no bootstrap asked for") {
-		t.Errorf("an etcd with no data and no bootstrap ended with %v and said %q", err, n.stderr)
-	}
+	n.exits("no bootstrap asked for")
 }
 
 func TestConnectionsNeedTheRightCertificate(t *testing.T) {
