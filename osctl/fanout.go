@@ -85,8 +85,9 @@ type answer[T any] struct {
 	value T
 }
 
-// fanOut returns the nodes that -N names, ready to be asked.
-func (app *app) fanOut(ctx context.Context) (*fanout, error) {
+// fanOut returns the nodes that -N names, ready to be asked. All nodes are those
+// that suit, if a function says which.
+func (app *app) fanOut(ctx context.Context, suits ...func(*cluster.Node) bool) (*fanout, error) {
 	fan := &fanout{app: app}
 	if len(app.nodes) == 0 || len(app.nodes) == 1 && app.nodes[0] != everyNode {
 		node, err := app.connect(ctx)
@@ -101,7 +102,7 @@ func (app *app) fanOut(ctx context.Context) (*fanout, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := app.nodeNames(ctx, access)
+	names, err := app.nodeNames(ctx, access, suits...)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func (fan *fanout) add(node *client.Client, name string, direct bool) {
 
 // nodeNames returns the names of -N without repetition; "all" is looked up in
 // the cluster.
-func (app *app) nodeNames(ctx context.Context, access *client.Context) ([]string, error) {
+func (app *app) nodeNames(ctx context.Context, access *client.Context, suits ...func(*cluster.Node) bool) ([]string, error) {
 	if !slices.Contains(app.nodes, everyNode) {
 		var names []string
 		for _, name := range app.nodes {
@@ -155,11 +156,11 @@ func (app *app) nodeNames(ctx context.Context, access *client.Context) ([]string
 		return nil, err
 	}
 	defer endpoint.Close()
-	return clusterNodes(ctx, endpoint)
+	return clusterNodes(ctx, endpoint, suits...)
 }
 
-// clusterNodes returns the names of the cluster's nodes.
-func clusterNodes(ctx context.Context, endpoint *client.Client) ([]string, error) {
+// clusterNodes returns the names of the cluster's nodes, those that suit.
+func clusterNodes(ctx context.Context, endpoint *client.Client, suits ...func(*cluster.Node) bool) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	list, err := endpoint.Cluster.Nodes(ctx, &cluster.NodesRequest{})
@@ -168,7 +169,9 @@ func clusterNodes(ctx context.Context, endpoint *client.Client) ([]string, error
 	}
 	var names []string
 	for _, node := range list.GetNodes() {
-		names = append(names, node.GetName())
+		if !slices.ContainsFunc(suits, func(suits func(*cluster.Node) bool) bool { return !suits(node) }) {
+			names = append(names, node.GetName())
+		}
 	}
 	slices.Sort(names)
 	if len(names) == 0 {

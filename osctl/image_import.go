@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -13,10 +12,6 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/image"
 	"github.com/keelson-os/keelson/pkg/client"
 )
-
-// chunkSize is how much of an archive goes into one message, in bytes; the API
-// takes at most 1 MiB.
-const chunkSize = 512 << 10
 
 func (app *app) imageImportCommand() *cobra.Command {
 	command := &cobra.Command{
@@ -67,22 +62,10 @@ func (app *app) importArchive(ctx context.Context, node *client.Client, name, fo
 	}
 	progress := app.newProgress(name)
 	defer progress.end()
-	chunk := make([]byte, chunkSize)
-	for sent := int64(0); ; {
-		count, err := io.ReadFull(reader, chunk)
-		if count > 0 {
-			sent += int64(count)
-			progress.sent(sent, total)
-			if err := stream.Send(&image.ImportRequest{Chunk: chunk[:count]}); err != nil {
-				break // the node said why: CloseAndRecv returns it
-			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read: %w", err)
-		}
+	if err := upload(reader, total, progress, func(chunk []byte) error {
+		return stream.Send(&image.ImportRequest{Chunk: chunk})
+	}); err != nil {
+		return err
 	}
 	answer, err := stream.CloseAndRecv()
 	if err != nil {

@@ -63,6 +63,7 @@ colours off.`,
 	in("cluster",
 		app.clusterCommand(),
 		app.bootstrapCommand(),
+		app.etcdCommand(),
 		app.healthCommand(),
 		app.kubeconfigCommand(),
 	)
