@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -22,6 +23,9 @@ type Check struct {
 type Cluster interface {
 	// Bootstrap's errors say why this node cannot be bootstrapped (now).
 	Bootstrap(ctx context.Context) error
+	// Recover is a bootstrap with what a snapshot of etcd holds; its errors are
+	// Bootstrap's, or statuses that say what is wrong with the snapshot.
+	Recover(ctx context.Context, snapshot io.Reader) (revision, keys int64, err error)
 	Health(ctx context.Context) []Check
 	// Kubeconfig makes a client certificate for the user with what the roles
 	// stand for, valid until the user's own expires or sooner.
