@@ -10,7 +10,9 @@ import (
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/supervise"
+	joinpb "github.com/keelson-os/keelson/pkg/api/join"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
+	"github.com/keelson-os/keelson/pkg/pki"
 )
 
 // serveAPI serves machined's own API, to apid alone, until the machine stops.
@@ -36,21 +38,43 @@ func (n *node) serveAPI(context.Context) error {
 }
 
 // startAPID starts the node's front door. The boot does not wait for it: from
-// here on the supervisor sees to it that it opens.
+// here on the supervisor sees to it that it opens. A worker has no certificate
+// for it yet: see joinCluster.
 func (n *node) startAPID(ctx context.Context) error {
-	user, err := n.lookupUser(api.Front)
+	if !n.isControlPlane() {
+		spec, err := n.maintenanceSpec()
+		if err != nil {
+			return err
+		}
+		return n.start(ctx, spec)
+	}
+	front, err := n.frontOptions()
 	if err != nil {
 		return err
 	}
+	return n.start(ctx, api.FrontSpec(front))
+}
+
+// frontOptions say who apid is on a node of a cluster.
+func (n *node) frontOptions() (api.FrontOptions, error) {
+	user, err := n.lookupUser(api.Front)
+	if err != nil {
+		return api.FrontOptions{}, err
+	}
+	if !n.isControlPlane() {
+		return api.FrontOptions{
+			User: user, CACert: []byte(n.config.Secrets.OSCA.Cert),
+			Pair: func() (pki.KeyPair, error) { return n.signed(joinpb.CertificateRequest_USE_API_SERVER) },
+		}, nil
+	}
 	ca, err := n.config.Secrets.OSCA.CA()
 	if err != nil {
-		return fmt.Errorf("read secrets.osCA: %w", err)
+		return api.FrontOptions{}, fmt.Errorf("read secrets.osCA: %w", err)
 	}
 	state := n.nodeState()
-	spec := api.FrontSpec(api.FrontOptions{
+	return api.FrontOptions{
 		User: user, CA: ca, Names: []string{state.Hostname}, Addresses: addressesOf(state.Addresses, n.config.Cluster),
-	})
-	return n.start(ctx, spec)
+	}, nil
 }
 
 // addressesOf are the addresses the node may be called by: its own, and those
@@ -73,32 +97,44 @@ func addressesOf(own []netip.Prefix, cluster *machineconfig.Cluster) []netip.Add
 // startMaintenanceAPID starts the front door of a node without a config, and
 // waits for it: nobody is invited before it is open.
 func (n *node) startMaintenanceAPID(ctx context.Context) error {
-	user, err := n.lookupUser(api.Front)
+	spec, err := n.maintenanceSpec()
 	if err != nil {
 		return err
 	}
-	if n.maintenance == nil {
-		if n.maintenance, err = api.NewMaintenance(); err != nil {
-			return err
-		}
-	}
-	if err := n.start(ctx, api.MaintenanceSpec(user, n.maintenance)); err != nil {
+	if err := n.start(ctx, spec); err != nil {
 		return err
 	}
 	return n.supervisor.WaitHealthy(ctx, api.Front)
+}
+
+func (n *node) maintenanceSpec() (supervise.Spec, error) {
+	user, err := n.lookupUser(api.Front)
+	if err != nil {
+		return supervise.Spec{}, err
+	}
+	if n.maintenance == nil {
+		if n.maintenance, err = api.NewMaintenance(); err != nil {
+			return supervise.Spec{}, err
+		}
+	}
+	return api.MaintenanceSpec(user, n.maintenance), nil
 }
 
 // showInvitation says on the console, and only there, what a client of this
 // node's maintenance API needs: who can read it stands at the machine. The
 // pairing code goes into no log.
 func (n *node) showInvitation(context.Context) error {
-	_, err := fmt.Fprint(n.console, invitation(n.Status().GetProblems(), n.nodeState().Addresses, n.maintenance))
+	why := "This node is in maintenance: it has no usable config."
+	if n.config != nil {
+		why = "This node has not joined its cluster yet; it keeps trying."
+	}
+	_, err := fmt.Fprint(n.console, invitation(why, n.Status().GetProblems(), n.nodeState().Addresses, n.maintenance))
 	return err
 }
 
-func invitation(problems []string, addresses []netip.Prefix, m *api.Maintenance) string {
+func invitation(why string, problems []string, addresses []netip.Prefix, m *api.Maintenance) string {
 	var b strings.Builder
-	b.WriteString("\nThis node is in maintenance: it has no usable config.\n")
+	fmt.Fprintf(&b, "\n%s\n", why)
 	for _, problem := range problems {
 		fmt.Fprintf(&b, "  %s\n", problem)
 	}

@@ -19,31 +19,6 @@ import (
 
 var _ api.Node = (*node)(nil)
 
-func TestStopIsAcceptedOnce(t *testing.T) {
-	n := testNode(t)
-	defer n.console.close()
-	if err := n.RequestStop(true, "eve"); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.RequestStop(false, "bob"); err == nil {
-		t.Error("a second request was accepted")
-	}
-	n.setStage(running) // the boot ends in the same moment
-	if stage := n.Status().GetStage(); stage != machine.StatusResponse_STAGE_STOPPING {
-		t.Errorf("stage %s", stage)
-	}
-	request := <-n.stops
-	if err := n.RequestStop(false, "bob"); err == nil {
-		t.Error("another request was accepted while the node goes down")
-	}
-	if request.by != "eve" || request.mode() != host.Restart || request.sequence().name != "reboot" {
-		t.Errorf("request %+v", request)
-	}
-	if off := (stopRequest{}); off.mode() != host.PowerOff || off.sequence().name != "shutdown" {
-		t.Errorf("shutdown is %s by %s", off.mode(), off.sequence().name)
-	}
-}
-
 func TestServiceChangesBecomeEventsAndMilestones(t *testing.T) {
 	n := testNode(t)
 	defer n.console.close()
@@ -132,7 +107,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestInvitation(t *testing.T) {
-	text := invitation([]string{"config: FILE:3:5: machine.type: wrong", "config: FILE:4:1: machine.x: unknown"},
+	text := invitation("This node is in maintenance: it has no usable config.", []string{"config: FILE:3:5: machine.type: wrong", "config: FILE:4:1: machine.x: unknown"},
 		[]netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")},
 		&api.Maintenance{Fingerprint: "ab12", PairingCode: "abcd-efgh"})
 	want := `

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
@@ -11,7 +12,9 @@ import (
 	"github.com/keelson-os/keelson/machined/containers"
 	"github.com/keelson-os/keelson/machined/etcd"
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/join"
 	"github.com/keelson-os/keelson/machined/kubernetes"
+	"github.com/keelson-os/keelson/machined/logind"
 	"github.com/keelson-os/keelson/machined/network"
 	"github.com/keelson-os/keelson/machined/storage"
 	"github.com/keelson-os/keelson/machined/supervise"
@@ -50,14 +53,19 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 		{"partitions", 35 * time.Minute, supervise.FailTask, (*node).openStorage},
 		{"container modules", 2 * time.Minute, supervise.IgnorePanic, (*node).loadContainerModules},
 	}},
+	// A worker waits here for a control-plane node that lets it in.
+	{"join", retry, []task{
+		{"certificates", 24 * time.Hour, supervise.FailTask, (*node).joinCluster},
+	}},
 	{"containers", retry, []task{
 		{"containerd", time.Minute, supervise.FailTask, (*node).startContainers},
-	}},
-	{"etcd", retry, []task{
-		{"etcd", time.Minute, supervise.FailTask, (*node).startEtcd},
+		{"shutdown delays", 10 * time.Second, supervise.FailTask, (*node).serveLogind},
 	}},
 	{"balancer", retry, []task{
 		{"way to the control plane", time.Minute, supervise.FailTask, (*node).startBalancer},
+	}},
+	{"etcd", retry, []task{
+		{"etcd", time.Minute, supervise.FailTask, (*node).startEtcd},
 	}},
 	{"kubernetes", retry, []task{
 		{"components", time.Minute, supervise.FailTask, (*node).startKubernetes},
@@ -84,10 +92,40 @@ var maintenanceSequence = sequence{name: "maintenance", phases: []phase{
 }}
 
 // shutdownSequence takes the node down; main then powers the machine off.
-var shutdownSequence = sequence{name: "shutdown", phases: downPhases}
+var shutdownSequence = sequence{name: "shutdown", phases: slices.Concat(handOverPhases, downPhases)}
 
 // rebootSequence is the same way; main then restarts the machine.
-var rebootSequence = sequence{name: "reboot", phases: downPhases}
+var rebootSequence = sequence{name: "reboot", phases: slices.Concat(handOverPhases, downPhases)}
+
+// resetSequence also takes the node out of its cluster and makes it forget
+// everything; main then restarts the machine. If the cluster cannot do without
+// the node, it restarts as it was.
+var resetSequence = sequence{name: "reset", phases: slices.Concat(
+	handOverPhases,
+	[]phase{{"cluster", giveUp, []task{
+		{"membership", 2 * time.Minute, supervise.FailTask, (*node).leaveCluster},
+	}}},
+	downPhases,
+	[]phase{{"wipe", goOn, []task{
+		{"disk", 10 * time.Minute, supervise.FailTask, (*node).wipeDisk},
+	}}},
+)}
+
+// handOverPhases let others take over what this node does, while all of it still
+// works. The deadlines of what pods are given are the longest that a config may
+// ask for; its own hold inside.
+var handOverPhases = []phase{
+	{"drain", goOn, []task{
+		{"pods elsewhere", 24*time.Hour + time.Minute, supervise.FailTask, (*node).drain},
+	}},
+	{"leadership", goOn, []task{
+		{"etcd's", 15 * time.Second, supervise.FailTask, (*node).handOverEtcd},
+		{"controllers'", time.Minute, supervise.FailTask, (*node).handOverControllers},
+	}},
+	{"pods", goOn, []task{
+		{"their end", time.Hour + time.Minute, supervise.FailTask, (*node).endPods},
+	}},
+}
 
 // downPhases stop at nothing: a machine that was told to stop does.
 var downPhases = []phase{
@@ -119,6 +157,7 @@ type node struct {
 	events     *api.Events
 	reaper     *supervise.Reaper
 	stops      chan stopRequest
+	stop       stopRequest           // the one that is being done
 	supervisor *supervise.Supervisor // from phase host
 	server     *api.Server           // from phase api
 
@@ -130,7 +169,9 @@ type node struct {
 	networkOf   *machineconfig.Machine // what network was made from
 	maintenance *api.Maintenance       // in maintenance only
 	storage     *storage.Storage       // from phase storage
+	join        *join.Join             // on workers only
 	containers  *containers.Service
+	logind      *logind.Server
 	etcd        *etcd.Service
 	balancer    *balancer.Service
 	kubernetes  *kubernetes.Kubernetes

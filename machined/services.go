@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,7 +30,7 @@ const (
 // on it.
 func (n *node) startContainers(ctx context.Context) error {
 	if n.containers == nil {
-		made, err := containers.New(containers.Options{CNIUser: kubernetes.Flannel, LookupUser: n.lookupUser})
+		made, err := containers.New(containers.Options{CNIUser: podNetworkUser(n.config), LookupUser: n.lookupUser})
 		if err != nil {
 			return err
 		}
@@ -41,6 +43,9 @@ func (n *node) startContainers(ctx context.Context) error {
 // startEtcd starts etcd, which waits in the supervisor for `osctl bootstrap` if
 // there is no data yet.
 func (n *node) startEtcd(ctx context.Context) error {
+	if !n.isControlPlane() {
+		return nil
+	}
 	if n.etcd == nil {
 		ca, err := n.config.Secrets.EtcdCA.CA()
 		if err != nil {
@@ -50,7 +55,7 @@ func (n *node) startEtcd(ctx context.Context) error {
 		n.etcd, err = etcd.New(etcd.Options{
 			Hostname: state.Hostname, NodeIP: state.NodeIP, Config: n.config.Cluster.Etcd,
 			Alone:     len(n.config.Cluster.ControlPlane.Addresses) <= 1,
-			ClusterID: n.config.Secrets.ClusterID, CA: ca, LookupUser: n.lookupUser, AdminUser: api.Front,
+			ClusterID: n.config.Secrets.ClusterID, CA: ca, Peers: n.controlPlaneHosts, LookupUser: n.lookupUser, AdminUser: api.Front,
 		})
 		if err != nil {
 			return err
@@ -83,7 +88,7 @@ func (n *node) startKubernetes(ctx context.Context) error {
 		made, err := kubernetes.New(kubernetes.Options{
 			Config: n.config, Hostname: state.Hostname, NodeIP: state.NodeIP, Nameservers: state.Nameservers,
 			Endpoint: netip.MustParseAddrPort(balancer.Address), EndpointService: balancer.Name,
-			NodesFile: nodesFile, LookupUser: n.lookupUser, Log: n.log,
+			NodesFile: nodesFile, Certificates: n.signed, LookupUser: n.lookupUser, Log: n.log,
 		})
 		if err != nil {
 			return err
@@ -93,6 +98,11 @@ func (n *node) startKubernetes(ctx context.Context) error {
 			supervisor: n.supervisor, etcd: n.etcd, kubernetes: made,
 			problems: func() []string { return n.Status().GetProblems() },
 		})
+		if n.isControlPlane() {
+			if err := n.letOthersJoin(); err != nil {
+				return err
+			}
+		}
 		n.followCluster()
 	}
 	if n.isControlPlane() {
@@ -114,6 +124,8 @@ func (n *node) followCluster() {
 	}
 	if n.isControlPlane() {
 		tasks["built-in manifests"] = n.kubernetes.Reconcile
+	} else {
+		tasks["node's certificates"] = n.keepIdentity
 	}
 	for name, task := range tasks {
 		n.background(n.watch, name, supervise.RestartTask, func(ctx context.Context) error {
@@ -121,6 +133,18 @@ func (n *node) followCluster() {
 			return nil
 		})
 	}
+}
+
+// controlPlaneHosts are where the control-plane nodes are, this one among them:
+// those of the config, and those that the cluster told of.
+func (n *node) controlPlaneHosts() []string {
+	var hosts []string
+	for _, upstream := range n.balancer.Upstreams() {
+		if host, _, err := net.SplitHostPort(upstream); err == nil {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 func (n *node) controlPlaneChanged(addresses []netip.AddrPort) {
@@ -155,17 +179,27 @@ func (n *node) nodeChanged() func(kubernetes.Node) {
 // clusterView is the cluster as several stages know it together.
 type clusterView struct {
 	supervisor *supervise.Supervisor
-	etcd       *etcd.Service
+	etcd       *etcd.Service // nil on a worker
 	kubernetes *kubernetes.Kubernetes
 	// problems are the node's own: a phase that failed, a full disk.
 	problems func() []string
 }
 
 // Bootstrap implements api.Cluster.
-func (c *clusterView) Bootstrap(ctx context.Context) error { return c.etcd.Bootstrap(ctx) }
+func (c *clusterView) Bootstrap(ctx context.Context) error {
+	if c.etcd == nil {
+		return errIsWorker
+	}
+	return c.etcd.Bootstrap(ctx)
+}
+
+var errIsWorker = errors.New("this node is a worker and has no etcd: ask a control-plane node")
 
 // Kubeconfig implements api.Cluster.
 func (c *clusterView) Kubeconfig(ctx context.Context, user string, roles []string, until time.Time) ([]byte, error) {
+	if c.etcd == nil {
+		return nil, errors.New("this node is a worker and cannot sign: ask a control-plane node")
+	}
 	return c.kubernetes.Kubeconfig(ctx, user, roles, until)
 }
 
@@ -176,11 +210,13 @@ func (c *clusterView) Health(ctx context.Context) []api.Check {
 		node.OK, node.Message = false, strings.Join(problems, "; ")
 	}
 	checks := []api.Check{node, serviceCheck(c.supervisor.List())}
-	member := api.Check{Name: etcd.Name, OK: true, Message: "answers"}
-	if err := c.etcd.Check(ctx); err != nil {
-		member.OK, member.Message = false, err.Error()
+	if c.etcd != nil {
+		member := api.Check{Name: etcd.Name, OK: true, Message: "answers"}
+		if err := c.etcd.Check(ctx); err != nil {
+			member.OK, member.Message = false, err.Error()
+		}
+		checks = append(checks, member)
 	}
-	checks = append(checks, member)
 	for _, check := range c.kubernetes.Health(ctx) {
 		checks = append(checks, api.Check(check))
 	}
