@@ -121,6 +121,11 @@ func addSkeleton(t *tree) {
 	}
 	t.dir("root", 0o700)
 	t.dir("tmp", fs.ModeSticky|0o777)
+	// Where add-ons bring a pod network of their own: its configuration until the
+	// next boot, its plugins on the disk. The links hold for a container, too,
+	// that sees the node's root below its own.
+	t.link("etc/cni/net.d", "../../run/keelson/cni")
+	t.link("opt/cni/bin", "../../var/lib/cni/bin")
 }
 
 // addDebian adds Debian's programs, their libraries and the certificate

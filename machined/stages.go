@@ -106,7 +106,7 @@ func (n *node) loadContainerModules(ctx context.Context) error {
 	if n.modules == nil {
 		return nil // phase host says why
 	}
-	if err := n.load(ctx, host.ContainerModules); err != nil {
+	if err := n.load(ctx, slices.Concat(host.ContainerModules, podNetworkModules(n.config))); err != nil {
 		n.problem("container modules", err)
 	}
 	return nil

@@ -18,10 +18,14 @@ var configText string
 
 var configTemplate = template.Must(template.New("config.toml").Parse(configText))
 
-// config renders containerd's configuration.
-func config(cniDir string) ([]byte, error) {
+// config renders containerd's configuration. It looks for CNI plugins in
+// pluginDirs, in their order.
+func config(cniDir string, pluginDirs []string) ([]byte, error) {
 	var text bytes.Buffer
-	err := configTemplate.Execute(&text, struct{ Pause, CNIDir string }{PauseImage, cniDir})
+	err := configTemplate.Execute(&text, struct {
+		Pause, CNIDir string
+		PluginDirs    []string
+	}{PauseImage, cniDir, pluginDirs})
 	if err != nil {
 		return nil, fmt.Errorf("render containerd's config: %w", err)
 	}

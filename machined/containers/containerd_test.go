@@ -62,6 +62,7 @@ func startContainerd(t *testing.T, program string) *Service {
 		t.Fatal(err)
 	}
 	s, err := New(Options{
+		CNIUser:      "flannel",
 		LookupUser:   func(string) (supervise.User, error) { return supervise.User{}, nil },
 		ConfigDir:    filepath.Join(base, "config"),
 		CNIDir:       filepath.Join(base, "cni"),

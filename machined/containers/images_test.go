@@ -2,44 +2,18 @@ package containers
 
 import (
 	"errors"
-	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	"github.com/containerd/containerd/api/types"
-	"github.com/google/go-cmp/cmp"
 	"github.com/keelson-os/keelson/pkg/api/image"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func TestConfig(t *testing.T) {
-	got, err := config(cniDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden := filepath.Join("testdata", "config.toml")
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("differs from %s (go test -update writes it anew):\n%s", golden, diff)
-	}
-}
 
 func record(name, digest string, updated int64) *imagesapi.Image {
 	return &imagesapi.Image{

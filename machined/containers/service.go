@@ -20,10 +20,14 @@ const Name = "containerd"
 
 // Paths on a node.
 const (
-	program      = "/usr/bin/containerd"
-	configDir    = "/run/keelson/config/containerd"
-	configFile   = "config.toml"
+	program    = "/usr/bin/containerd"
+	configDir  = "/run/keelson/config/containerd"
+	configFile = "config.toml"
+	// The image has links to these two where add-ons expect them:
+	// /etc/cni/net.d and /opt/cni/bin.
 	cniDir       = "/run/keelson/cni"
+	addOnPlugins = "/var/lib/cni/bin"
+	ownPlugins   = "/usr/libexec/cni"
 	socket       = "/run/containerd/containerd.sock"
 	dataDir      = "/var/lib/containerd"
 	pauseArchive = "/usr/share/keelson/pause.tar"
@@ -31,13 +35,14 @@ const (
 
 // Options is what the service needs to know.
 type Options struct {
-	// CNIUser writes the CNI configuration: the pod network's service.
+	// CNIUser writes the CNI configuration: the pod network's service. Empty: an
+	// add-on does, from a container, and installs plugins of its own.
 	CNIUser string
 	// LookupUser finds it.
 	LookupUser func(name string) (supervise.User, error)
 
 	// Where things are; empty means where a node has them.
-	ConfigDir, CNIDir, Socket, DataDir, PauseArchive string
+	ConfigDir, CNIDir, PluginDir, Socket, DataDir, PauseArchive string
 }
 
 func (o Options) withDefaults() Options {
@@ -47,6 +52,7 @@ func (o Options) withDefaults() Options {
 	}{
 		{&o.ConfigDir, configDir},
 		{&o.CNIDir, cniDir},
+		{&o.PluginDir, addOnPlugins},
 		{&o.Socket, socket},
 		{&o.DataDir, dataDir},
 		{&o.PauseArchive, pauseArchive},
@@ -105,13 +111,12 @@ func (s *Service) Spec() supervise.Spec {
 	}
 }
 
-// prepare renders the configuration and makes the CNI folder: containerd would
-// make it itself, but for root alone.
+// prepare renders the configuration and makes the folders of the pod network.
 func (s *Service) prepare(context.Context) error {
 	s.mu.Lock()
 	s.hasPause = false
 	s.mu.Unlock()
-	text, err := config(s.options.CNIDir)
+	text, err := config(s.options.CNIDir, s.pluginDirs())
 	if err != nil {
 		return err
 	}
@@ -119,11 +124,28 @@ func (s *Service) prepare(context.Context) error {
 	if err := secretdir.Write(s.options.ConfigDir, root, map[string][]byte{configFile: text}); err != nil {
 		return err
 	}
+	if s.options.CNIUser == "" {
+		if err := os.MkdirAll(s.options.PluginDir, 0o755); err != nil {
+			return fmt.Errorf("make the folder of the pod network's plugins: %w", err)
+		}
+		return secretdir.Make(s.options.CNIDir, root)
+	}
 	user, err := s.options.LookupUser(s.options.CNIUser)
 	if err != nil {
 		return fmt.Errorf("find the user of the CNI folder: %w", err)
 	}
+	// containerd would make it itself, but for root alone.
 	return secretdir.Make(s.options.CNIDir, secretdir.Owner{UID: int(user.UID), GID: int(user.GID)})
+}
+
+// pluginDirs are where containerd looks for CNI plugins. Only an add-on is
+// trusted to bring programs that the image does not have; it may expect its own
+// version of one that the image has, too.
+func (s *Service) pluginDirs() []string {
+	if s.options.CNIUser == "" {
+		return []string{s.options.PluginDir, ownPlugins}
+	}
+	return []string{ownPlugins}
 }
 
 // probe is healthy once containerd answers and holds the pause image, so that

@@ -27,9 +27,10 @@ var EarlyModules = []string{
 	"ext4",
 }
 
-// ContainerModules are needed by containers and their network.
+// ContainerModules are needed by containers and their network on one node; what
+// the network between nodes takes depends on the config.
 var ContainerModules = []string{
-	"overlay", "veth", "bridge", "vxlan",
+	"overlay", "veth", "bridge",
 	// Expressions and chain types that kube-proxy, flannel and CNI use.
 	"nf_tables", "nf_nat",
 	"nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_chain_nat", "nft_numgen", "nft_fib_inet", "nft_limit", "nft_log", "nft_hash",

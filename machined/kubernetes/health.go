@@ -46,12 +46,13 @@ func (k *Kubernetes) Health(ctx context.Context) []Check {
 	node, reconciled := k.node, k.reconciled
 	k.mu.Unlock()
 	if k.isWorker() {
-		return []Check{k.checkEndpoint(ctx), checkNode(k.options.Hostname, node)}
+		return []Check{k.checkEndpoint(ctx), checkNode(k.options.Hostname, node), k.checkPodNetwork()}
 	}
 	return []Check{
 		k.checkAPIServer(ctx),
 		checkNode(k.options.Hostname, node),
 		result("manifests", reconciled, fmt.Sprintf("%d in the cluster", len(k.manifests))),
+		k.checkPodNetwork(),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,7 +155,10 @@ func (k *Kubernetes) readKeys() error {
 
 // Services describes every component to the supervisor.
 func (k *Kubernetes) Services() []supervise.Spec {
-	node := []supervise.Spec{k.kubelet(), k.kubeProxy(), k.flannel(), k.coreDNS()}
+	node := []supervise.Spec{k.kubelet(), k.kubeProxy(), k.coreDNS()}
+	if k.hasFlannel() {
+		node = slices.Insert(node, 2, k.flannel())
+	}
 	if k.isWorker() {
 		return node
 	}

@@ -249,12 +249,13 @@ func TestHealthSaysWhatToDo(t *testing.T) {
 		fmt.Fprint(w, "[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed\n")
 	}))
 	defer server.Close()
-	k := testKubernetes(t, Options{Hostname: "node-1"})
+	k := testKubernetes(t, Options{Hostname: "node-1", Root: t.TempDir()})
 	k.own = server.URL
 	want := map[string]string{
-		APIServer:    "not ready: etcd, rbac/bootstrap-roles; see osctl logs kube-apiserver",
-		"node Ready": "node-1 has not joined the cluster; see osctl logs kubelet",
-		"manifests":  errNotYet.Error(),
+		APIServer:     "not ready: etcd, rbac/bootstrap-roles; see osctl logs kube-apiserver",
+		"node Ready":  "node-1 has not joined the cluster; see osctl logs kubelet",
+		"manifests":   errNotYet.Error(),
+		"pod network": "it was not set up yet; see osctl logs flannel",
 	}
 	checks := k.Health(t.Context())
 	for _, check := range checks {

@@ -27,11 +27,18 @@ const (
 )
 
 // cniDir is where flannel writes and containerd reads the CNI configuration;
-// cniFile appears once the node's pods have a subnet.
+// cniFile appears once the node's pods have a subnet. In flannelDir flannel
+// says what is wrong although it runs.
 const (
-	cniDir  = "/run/keelson/cni"
-	cniFile = "10-keelson.conflist"
+	cniDir       = "/run/keelson/cni"
+	cniFile      = "10-keelson.conflist"
+	flannelDir   = "/run/keelson/flannel"
+	problemsFile = "problems"
 )
+
+// wireGuardKey is this node's private key of the pod network, which flannel
+// makes for itself. It is gone after a reboot.
+const wireGuardKey = "wireguard.key"
 
 const notReady = "the Kubernetes API is not ready yet"
 
@@ -67,18 +74,22 @@ func (k *Kubernetes) flannel() supervise.Spec {
 			if err != nil {
 				return err
 			}
-			if err := secretdir.Make(k.path(cniDir), owner); err != nil {
-				return err
+			for _, dir := range []string{cniDir, flannelDir} {
+				if err := secretdir.Make(k.path(dir), owner); err != nil {
+					return err
+				}
 			}
 			return render(ctx)
 		},
 		Path: "/usr/bin/flanneld",
 		Args: flags{
-			"cni-config": conflist,
-			"kubeconfig": k.secrets(Flannel, kubeconfigFile),
-			"net-config": k.config(Flannel, "network.json"),
-			"node-ip":    k.options.NodeIP.String(),
-			"node-name":  k.options.Hostname,
+			"cni-config":    conflist,
+			"kubeconfig":    k.secrets(Flannel, kubeconfigFile),
+			"net-config":    k.config(Flannel, "network.json"),
+			"node-ip":       k.options.NodeIP.String(),
+			"node-name":     k.options.Hostname,
+			"problems":      k.path(flannelDir, problemsFile),
+			"wireguard-key": k.secrets(Flannel, wireGuardKey),
 		}.args(nil),
 		User:         Flannel,
 		Capabilities: []string{capNetAdmin},

@@ -12,6 +12,7 @@ import (
 // options is the command line.
 type options struct {
 	kubeconfig, nodeName, nodeIP, netConfig, cniConfig string
+	wireguardKey, problems                             string
 }
 
 // NewCommand makes the command "flanneld".
@@ -40,6 +41,8 @@ func NewCommand() *cobra.Command {
 		{"node-ip", &o.nodeIP, "this node's `address` towards the other nodes"},
 		{"net-config", &o.netConfig, "`file` with flannel's network config (JSON)"},
 		{"cni-config", &o.cniConfig, "`file` to write the CNI configuration to"},
+		{"wireguard-key", &o.wireguardKey, "`file` to keep the private key of WireGuard in, with that backend"},
+		{"problems", &o.problems, "`file` to write to what is wrong while the network runs, one sentence a line"},
 	} {
 		command.Flags().StringVar(each.value, each.name, "", each.usage)
 		if err := command.MarkFlagRequired(each.name); err != nil {

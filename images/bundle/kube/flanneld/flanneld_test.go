@@ -5,12 +5,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -35,30 +35,65 @@ func TestConflist(t *testing.T) {
 	}
 }
 
-func TestHasSubnet(t *testing.T) {
-	with := &corev1.Node{Spec: corev1.NodeSpec{PodCIDR: "10.244.0.0/24"}}
-	for _, c := range []struct {
-		kind   watch.EventType
-		object runtime.Object
-		want   bool
-	}{
-		{watch.Added, &corev1.Node{}, false},
-		{watch.Added, with, true},
-		{watch.Modified, with, true},
-		{watch.Deleted, with, false},
-		{watch.Added, &corev1.Pod{}, false},
-	} {
-		if got, err := hasSubnet(watch.Event{Type: c.kind, Object: c.object}); err != nil || got != c.want {
-			t.Errorf("%s %T: %t (%v), want %t", c.kind, c.object, got, err, c.want)
-		}
-	}
-}
-
 func TestCommandNeedsItsFlags(t *testing.T) {
 	command := NewCommand()
 	command.SetArgs([]string{"--node-name=x"})
 	command.SetErr(io.Discard)
 	if err := command.Execute(); err == nil {
 		t.Error("started without its files")
+	}
+}
+
+func TestKeyIsKeptUnlessItIsHalf(t *testing.T) {
+	t.Setenv(keyVariable, "")
+	file := filepath.Join(t.TempDir(), "wireguard.key")
+	read := func() string {
+		t.Helper()
+		if err := ensureKey(file); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(file)
+		if err != nil || info.Mode() != 0o600 {
+			t.Fatalf("the key has mode %v (%v), want 0600", info.Mode(), err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wgtypes.ParseKey(string(text)); err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	first := read()
+	if read() != first {
+		t.Error("a good key was replaced")
+	}
+	if err := os.WriteFile(file, []byte(first[:10]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if read() == first {
+		t.Error("the same key was made again")
+	}
+	if got := os.Getenv(keyVariable); got != file {
+		t.Errorf("the backend is told %q, want %q", got, file)
+	}
+}
+
+func TestProblemsAreBounded(t *testing.T) {
+	p := &problems{file: filepath.Join(t.TempDir(), "problems")}
+	for _, c := range []struct {
+		problems []string
+		want     string
+	}{
+		{nil, ""},
+		{[]string{"one\nof two lines", "two"}, "one of two lines\ntwo\n"},
+		{slices.Repeat([]string{"two"}, maxProblems+3), strings.Repeat("two\n", maxProblems) + "and 3 more\n"},
+		{nil, ""},
+	} {
+		p.set(c.problems)
+		if got, err := os.ReadFile(p.file); err != nil || string(got) != c.want {
+			t.Errorf("%q: the file holds %q (%v), want %q", c.problems, got, err, c.want)
+		}
 	}
 }
