@@ -17,6 +17,7 @@ type fakeMachine struct {
 	status   *machine.StatusResponse
 	uptimes  []time.Duration // one for each Stats; the last stays
 	statsErr error
+	resetErr error
 	events   []*machine.Event
 	did      []string
 }
@@ -44,14 +45,26 @@ func (node *fakeMachine) Stats(context.Context, *machine.StatsRequest) (*machine
 	}, nil
 }
 
-func (node *fakeMachine) Reboot(context.Context, *machine.RebootRequest) (*machine.RebootResponse, error) {
-	node.did = append(node.did, "reboot")
+func (node *fakeMachine) Reboot(_ context.Context, request *machine.RebootRequest) (*machine.RebootResponse, error) {
+	node.done("reboot", request.GetForce())
 	return &machine.RebootResponse{}, nil
 }
 
-func (node *fakeMachine) Shutdown(context.Context, *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
-	node.did = append(node.did, "shutdown")
+func (node *fakeMachine) Shutdown(_ context.Context, request *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
+	node.done("shutdown", request.GetForce())
 	return &machine.ShutdownResponse{}, nil
+}
+
+func (node *fakeMachine) Reset(_ context.Context, request *machine.ResetRequest) (*machine.ResetResponse, error) {
+	if node.resetErr != nil {
+		return nil, node.resetErr
+	}
+	node.done("reset", request.GetForce())
+	return &machine.ResetResponse{}, nil
+}
+
+func (node *fakeMachine) done(what string, force bool) {
+	node.did = append(node.did, map[bool]string{true: "forced "}[force]+what)
 }
 
 func (node *fakeMachine) Events(_ *machine.EventsRequest, stream machine.MachineService_EventsServer) error {
