@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,12 +22,30 @@ func (app *app) completeContexts(*cobra.Command, []string, string) ([]string, co
 	return config.Names(), cobra.ShellCompDirectiveNoFileComp
 }
 
-func (app *app) completeNodes(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	current, _, err := app.currentContext()
+// completeNodes offers the nodes of the context and of the cluster; in a list of
+// names it completes the last one.
+func (app *app) completeNodes(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	access, _, err := app.currentContext()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	return current.Nodes, cobra.ShellCompDirectiveNoFileComp
+	names := append([]string{everyNode}, access.Nodes...)
+	ctx, cancel := context.WithTimeout(command.Context(), completionDeadline)
+	defer cancel()
+	if endpoint, err := app.connectTo(ctx, access.Options("")); err == nil {
+		// Without an answer the context's own nodes are offered.
+		known, _ := clusterNodes(ctx, endpoint)
+		names = append(names, known...)
+	}
+	before := typed[:strings.LastIndex(typed, ",")+1]
+	given := strings.Split(before, ",")
+	var offered []string
+	for _, name := range names {
+		if !slices.Contains(given, name) && !slices.Contains(offered, before+name) {
+			offered = append(offered, before+name)
+		}
+	}
+	return offered, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (app *app) completeServices(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -34,11 +54,11 @@ func (app *app) completeServices(command *cobra.Command, args []string, _ string
 	}
 	ctx, cancel := context.WithTimeout(command.Context(), completionDeadline)
 	defer cancel()
-	node, err := app.connect(ctx)
+	nodes, err := app.fanOut(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	list, err := node.Service.List(ctx, &service.ListRequest{})
+	list, err := nodes.nodes[0].Service.List(ctx, &service.ListRequest{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,25 +14,24 @@ func (app *app) dmesgCommand() *cobra.Command {
 		Use: "dmesg", Short: "Show the kernel's messages", Args: cobra.NoArgs,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
-	follow := command.Flags().BoolP("follow", "f", false, "keep showing new messages")
+	keep := command.Flags().BoolP("follow", "f", false, "keep showing new messages")
 	tail := command.Flags().Uint32("tail", 0, "show only so many of the newest messages (0: all)")
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		stream, err := node.Log.Kernel(command.Context(), &log.KernelRequest{Follow: *follow, Tail: *tail})
-		if err != nil {
-			return err
-		}
-		return each(stream, func(line *log.KernelResponse) error {
-			if output.value != asTable {
-				return app.printStreamed(output.value, line)
-			}
-			stamp := fmt.Sprintf("[%12.6f]", line.GetSinceBoot().AsDuration().Seconds())
-			_, err := fmt.Fprintln(app.stdout, app.paint(faint, stamp), app.paint(priorityColour(line.GetPriority()), line.GetMessage()))
-			return err
-		})
+		return follow(command.Context(), nodes,
+			func(ctx context.Context, node *askedNode) (log.LogService_KernelClient, error) {
+				return node.Log.Kernel(ctx, &log.KernelRequest{Follow: *keep, Tail: *tail})
+			},
+			func(node *askedNode, line *log.KernelResponse) error {
+				if output.value != asTable {
+					return node.message(output.value, line)
+				}
+				stamp := fmt.Sprintf("[%12.6f]", line.GetSinceBoot().AsDuration().Seconds())
+				return node.line(app.paint(faint, stamp) + " " + app.paint(priorityColour(line.GetPriority()), line.GetMessage()))
+			})
 	}
 	return command
 }

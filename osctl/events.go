@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -14,34 +15,33 @@ func (app *app) eventsCommand() *cobra.Command {
 		Use: "events", Short: "Show what happened on the node since it started", Args: cobra.NoArgs,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
-	follow := command.Flags().BoolP("follow", "f", false, "keep showing new events")
+	keep := command.Flags().BoolP("follow", "f", false, "keep showing new events")
 	tail := command.Flags().Uint32("tail", 0, "show only so many of the newest events (0: all)")
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		stream, err := node.Machine.Events(command.Context(), &machine.EventsRequest{Follow: *follow, Tail: *tail})
-		if err != nil {
-			return err
-		}
-		return each(stream, func(event *machine.Event) error {
-			if output.value == asTable {
-				return app.printEvent(event)
-			}
-			return app.printStreamed(output.value, event)
-		})
+		return follow(command.Context(), nodes,
+			func(ctx context.Context, node *askedNode) (machine.MachineService_EventsClient, error) {
+				return node.Machine.Events(ctx, &machine.EventsRequest{Follow: *keep, Tail: *tail})
+			},
+			func(node *askedNode, event *machine.Event) error {
+				if output.value == asTable {
+					return node.line(app.eventLine(event))
+				}
+				return node.message(output.value, event)
+			})
 	}
 	return command
 }
 
-// printEvent prints one line in columns of a fixed width: more may follow.
-func (app *app) printEvent(event *machine.Event) error {
+// eventLine is one line in columns of a fixed width: more may follow.
+func (app *app) eventLine(event *machine.Event) string {
 	stamp := fmt.Sprintf("%10.3fs", event.GetSinceBoot().AsDuration().Seconds())
 	line := fmt.Sprintf("%-8s %-24s %s %s", event.GetKind(), event.GetSubject(),
 		app.paint(actionColour(event.GetAction()), fmt.Sprintf("%-10s", event.GetAction())), event.GetMessage())
-	_, err := fmt.Fprintln(app.stdout, app.paint(faint, stamp), strings.TrimRight(line, " "))
-	return err
+	return app.paint(faint, stamp) + " " + strings.TrimRight(line, " ")
 }
 
 func actionColour(action string) colour {

@@ -19,6 +19,7 @@ type fakeMachine struct {
 	statsErr error
 	resetErr error
 	events   []*machine.Event
+	follow   func(send func(*machine.Event) error) error // instead of events
 	did      []string
 }
 
@@ -68,6 +69,9 @@ func (node *fakeMachine) done(what string, force bool) {
 }
 
 func (node *fakeMachine) Events(_ *machine.EventsRequest, stream machine.MachineService_EventsServer) error {
+	if node.follow != nil {
+		return node.follow(stream.Send)
+	}
 	for _, event := range node.events {
 		if err := stream.Send(event); err != nil {
 			return err

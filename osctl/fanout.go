@@ -129,6 +129,21 @@ func (app *app) fanOut(ctx context.Context, suits ...func(*cluster.Node) bool) (
 	return fan, nil
 }
 
+// fanOutNamed is fanOut for commands that change a node: with several endpoints
+// the one that answers first is not always the same, and -N has to say which.
+func (app *app) fanOutNamed(ctx context.Context) (*fanout, error) {
+	if len(app.nodes) == 0 && app.endpoint == "" {
+		access, _, err := app.currentContext()
+		if err != nil {
+			return nil, err
+		}
+		if len(access.Endpoints) > 1 {
+			return nil, usagef("which node? name it with -N: the context has several endpoints")
+		}
+	}
+	return app.fanOut(ctx)
+}
+
 func (fan *fanout) add(node *client.Client, name string, direct bool) {
 	fan.nodes = append(fan.nodes, &askedNode{Client: node, name: name, index: len(fan.nodes), fanout: fan, direct: direct})
 }

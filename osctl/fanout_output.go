@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -61,6 +62,36 @@ func printNames[T any, E interface{ GetName() string }](answers []answer[T], lis
 	return nil
 }
 
+// sayOfEach shows answers that hold nothing but that the node will do it.
+func sayOfEach[T any](text string) func([]answer[T]) error {
+	return func(answers []answer[T]) error {
+		for _, answer := range answers {
+			if err := answer.node.line(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// confirmAll asks before something is done to all nodes, if somebody can be
+// asked. The question has a place for which they are.
+func (fan *fanout) confirmAll(question string) error {
+	if !slices.Contains(fan.app.nodes, everyNode) || !fan.app.live {
+		return nil
+	}
+	return fan.app.confirm(question, fmt.Sprintf("all %d nodes (%s)", len(fan.nodes), nodeList(fan.nodes)))
+}
+
+// nodeList names nodes in a sentence.
+func nodeList(nodes []*askedNode) string {
+	names := make([]string, len(nodes))
+	for i, node := range nodes {
+		names[i] = node.name
+	}
+	return strings.Join(names, ", ")
+}
+
 // line prints one line of text, after the node's name if that is needed.
 func (node *askedNode) line(text string) error {
 	fan := node.fanout
@@ -104,7 +135,7 @@ func (node *askedNode) sentence(err error) string {
 		return "did not answer in time: is it overloaded, or on its way down?"
 	}
 	// The endpoint names the node too.
-	return strings.TrimPrefix(node.fanout.app.explain(err), "node "+node.name+" ")
+	return strings.Replace(node.fanout.app.explain(err), "node "+node.name+" ", "", 1)
 }
 
 // label begins a node's lines, aligned with those of the others.

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keelson-os/keelson/pkg/api/image"
-	"github.com/keelson-os/keelson/pkg/client"
 )
 
 func (app *app) imageImportCommand() *cobra.Command {
@@ -22,21 +22,26 @@ zstd. "-" is standard input. An archive that is damaged adds nothing.`,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
 	command.RunE = func(command *cobra.Command, args []string) error {
-		node, err := app.connect(command.Context())
+		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		for _, name := range args {
-			if err := app.importArchive(command.Context(), node, name, output.value); err != nil {
-				return fmt.Errorf("import %s: %w", name, err)
-			}
+		if nodes.labelled && slices.Contains(args, "-") {
+			return usagef("standard input can be read once only: give a file for several nodes")
 		}
-		return nil
+		return nodes.each(command.Context(), maxAsked, func(ctx context.Context, node *askedNode) error {
+			for _, name := range args {
+				if err := app.importArchive(ctx, node, name, output.value); err != nil {
+					return fmt.Errorf("import %s: %w", name, err)
+				}
+			}
+			return nil
+		})
 	}
 	return command
 }
 
-func (app *app) importArchive(ctx context.Context, node *client.Client, name, format string) error {
+func (app *app) importArchive(ctx context.Context, node *askedNode, name, format string) error {
 	reader, total := app.stdin, int64(0)
 	if name != "-" {
 		file, err := os.Open(name)
@@ -61,6 +66,7 @@ func (app *app) importArchive(ctx context.Context, node *client.Client, name, fo
 		return err
 	}
 	progress := app.newProgress(name)
+	progress.quiet = node.fanout.labelled // the lines of several would overwrite each other
 	defer progress.end()
 	if err := upload(reader, total, progress, func(chunk []byte) error {
 		return stream.Send(&image.ImportRequest{Chunk: chunk})
@@ -73,10 +79,12 @@ func (app *app) importArchive(ctx context.Context, node *client.Client, name, fo
 	}
 	progress.end()
 	if format != asTable {
-		return app.printStreamed(format, answer)
+		return node.message(format, answer)
 	}
 	for _, one := range answer.GetImages() {
-		fmt.Fprintf(app.stdout, "%s imported (%s, %s)\n", one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))))
+		if err := node.line(fmt.Sprintf("%s imported (%s, %s)", one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))))); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -86,6 +94,7 @@ func (app *app) importArchive(ctx context.Context, node *client.Client, name, fo
 type progress struct {
 	app   *app
 	name  string
+	quiet bool
 	drawn time.Time
 }
 
@@ -94,7 +103,7 @@ func (app *app) newProgress(name string) *progress { return &progress{app: app, 
 // sent draws at most ten times a second. A total of zero is unknown.
 func (progress *progress) sent(bytes, total int64) {
 	now := progress.app.now()
-	if !progress.app.live || now.Sub(progress.drawn) < 100*time.Millisecond {
+	if progress.quiet || !progress.app.live || now.Sub(progress.drawn) < 100*time.Millisecond {
 		return
 	}
 	progress.drawn = now

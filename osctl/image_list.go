@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 
 	"github.com/spf13/cobra"
 
@@ -14,41 +14,42 @@ func (app *app) imageListCommand() *cobra.Command {
 	}
 	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		list, err := node.Image.List(command.Context(), &image.ListRequest{})
-		if err != nil {
-			return err
-		}
-		switch output.value {
-		case asTable:
-			return app.printImages(list.GetImages())
-		case asName:
-			for _, one := range list.GetImages() {
-				fmt.Fprintln(app.stdout, one.GetName())
-			}
-			return nil
-		}
-		return app.printMessage(output.value, list)
+		return ask(command.Context(), nodes, answerTimeout,
+			func(ctx context.Context, node *askedNode) (*image.ListResponse, error) {
+				return node.Image.List(ctx, &image.ListRequest{})
+			},
+			func(answers []answer[*image.ListResponse]) error {
+				switch output.value {
+				case asTable:
+					return app.printImages(nodes, answers)
+				case asName:
+					return printNames(answers, (*image.ListResponse).GetImages)
+				}
+				return printAnswers(nodes, output.value, answers)
+			})
 	}
 	return command
 }
 
-func (app *app) printImages(images []*image.Image) error {
-	table := newTable("NAME", "DIGEST", "SIZE", "CREATED", "PINNED")
-	for _, one := range images {
-		created, pinned := "-", ""
-		if one.GetCreated().GetSeconds() > 0 {
-			created = age(app.now().Sub(one.GetCreated().AsTime()))
+func (app *app) printImages(nodes *fanout, answers []answer[*image.ListResponse]) error {
+	table := newTable("NODE", "NAME", "DIGEST", "SIZE", "CREATED", "PINNED")
+	for _, answer := range answers {
+		for _, one := range answer.value.GetImages() {
+			created, pinned := "-", ""
+			if one.GetCreated().GetSeconds() > 0 {
+				created = age(app.now().Sub(one.GetCreated().AsTime()))
+			}
+			if one.GetPinned() {
+				pinned = "yes"
+			}
+			table.add(answer.node.name, one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))), created, pinned)
 		}
-		if one.GetPinned() {
-			pinned = "yes"
-		}
-		table.add(one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))), created, pinned)
 	}
-	return app.print(table)
+	return nodes.print(table)
 }
 
 // shortDigest keeps as much of "sha256:…" as tells images apart.

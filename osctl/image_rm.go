@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,17 +14,21 @@ func (app *app) imageRemoveCommand() *cobra.Command {
 		Use: "rm NAME…", Aliases: []string{"remove"}, Short: "Remove images from the node",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			node, err := app.connect(command.Context())
+			nodes, err := app.fanOut(command.Context())
 			if err != nil {
 				return err
 			}
-			for _, name := range args {
-				if _, err := node.Image.Remove(command.Context(), &image.RemoveRequest{Name: name}); err != nil {
-					return fmt.Errorf("remove %s: %w", name, err)
+			return nodes.each(command.Context(), maxAsked, func(ctx context.Context, node *askedNode) error {
+				for _, name := range args {
+					if _, err := node.Image.Remove(ctx, &image.RemoveRequest{Name: name}); err != nil {
+						return fmt.Errorf("remove %s: %w", name, err)
+					}
+					if err := node.line(name + " removed"); err != nil {
+						return err
+					}
 				}
-				fmt.Fprintln(app.stdout, name, "removed")
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 }

@@ -38,6 +38,7 @@ func (app *app) logsCommand() *cobra.Command {
 		Use: "logs NAME | logs pod/NAME", Short: "Show the log of a service of the node, or of a pod's container",
 		Example: `  osctl logs etcd                  # a service of the node
   osctl logs kubelet -f --tail 20
+  osctl logs etcd -f -N all        # of every node, merged as lines come
   osctl logs pod/web-0             # a pod; -n and -c make it one too
   osctl logs web-0 -n shop -c app -f`,
 		Args:              cobra.ExactArgs(1),
@@ -78,28 +79,28 @@ func (app *app) logsCommand() *cobra.Command {
 }
 
 func (app *app) serviceLogs(ctx context.Context, name string, options *logsOptions) error {
-	node, err := app.connect(ctx)
+	nodes, err := app.fanOut(ctx)
 	if err != nil {
 		return err
 	}
-	stream, err := node.Service.Logs(ctx, &service.LogsRequest{Name: name, Follow: options.follow, Tail: uint32(options.tail)})
-	if err != nil {
-		return err
-	}
-	return each(stream, func(line *service.LogsResponse) error {
-		if format := options.output.value; format != asTable {
-			text, err := json.Marshal(logLine{line.GetTime().AsTime().Format(logTime), string(line.GetLine())})
-			if err != nil {
-				return fmt.Errorf("encode a line: %w", err)
+	return follow(ctx, nodes,
+		func(ctx context.Context, node *askedNode) (service.ServiceService_LogsClient, error) {
+			return node.Service.Logs(ctx, &service.LogsRequest{Name: name, Follow: options.follow, Tail: uint32(options.tail)})
+		},
+		func(node *askedNode, line *service.LogsResponse) error {
+			if format := options.output.value; format != asTable {
+				text, err := json.Marshal(logLine{line.GetTime().AsTime().Format(logTime), string(line.GetLine())})
+				if err != nil {
+					return fmt.Errorf("encode a line: %w", err)
+				}
+				return node.document(format, text)
 			}
-			return app.printDocument(format, text)
-		}
-		if options.timestamps {
-			fmt.Fprint(app.stdout, app.paint(faint, line.GetTime().AsTime().Format(logTime)), " ")
-		}
-		_, err := fmt.Fprintf(app.stdout, "%s\n", line.GetLine())
-		return err
-	})
+			text := string(line.GetLine())
+			if options.timestamps {
+				text = app.paint(faint, line.GetTime().AsTime().Format(logTime)) + " " + text
+			}
+			return node.line(text)
+		})
 }
 
 func (app *app) podLogs(ctx context.Context, pod string, options *logsOptions) error {

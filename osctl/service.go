@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keelson-os/keelson/pkg/api/service"
 )
+
+// serviceTimeout is how long each of several nodes may take; the node itself
+// gives a service two minutes to stop.
+const serviceTimeout = 3 * time.Minute
 
 func (app *app) serviceCommand() *cobra.Command {
 	actions := []string{"start", "stop", "restart"}
@@ -25,27 +31,35 @@ func (app *app) serviceCommand() *cobra.Command {
 			if !slices.Contains(actions, action) {
 				return usagef("unknown action %q: expected start, stop or restart", action)
 			}
-			node, err := app.connect(command.Context())
+			nodes, err := app.fanOutNamed(command.Context())
 			if err != nil {
 				return err
 			}
-			done := ""
-			switch action {
-			case "start":
-				done = "started"
-				_, err = node.Service.Start(command.Context(), &service.StartRequest{Name: name})
-			case "stop":
-				done = "stopped"
-				_, err = node.Service.Stop(command.Context(), &service.StopRequest{Name: name})
-			case "restart":
-				done = "restarted"
-				_, err = node.Service.Restart(command.Context(), &service.RestartRequest{Name: name})
-			}
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(app.stdout, "service %s %s\n", name, done)
-			return err
+			return ask(command.Context(), nodes, serviceTimeout,
+				func(ctx context.Context, node *askedNode) (string, error) { return actOn(ctx, node, name, action) },
+				func(answers []answer[string]) error {
+					for _, answer := range answers {
+						if err := answer.node.line(fmt.Sprintf("service %s %s", name, answer.value)); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
 		},
 	}
+}
+
+// actOn does it and returns the word for what was done.
+func actOn(ctx context.Context, node *askedNode, name, action string) (string, error) {
+	var err error
+	switch action {
+	case "start":
+		_, err = node.Service.Start(ctx, &service.StartRequest{Name: name})
+		return "started", err
+	case "stop":
+		_, err = node.Service.Stop(ctx, &service.StopRequest{Name: name})
+		return "stopped", err
+	}
+	_, err = node.Service.Restart(ctx, &service.RestartRequest{Name: name})
+	return "restarted", err
 }

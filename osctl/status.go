@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -20,54 +21,118 @@ what its console shows:
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		answer, err := node.Machine.Status(command.Context(), &machine.StatusRequest{})
-		if err != nil {
-			return err
-		}
-		if output.value != asTable {
-			return app.printMessage(output.value, answer)
-		}
-		var stats *machine.StatsResponse
-		if answer.GetStage() != machine.StatusResponse_STAGE_MAINTENANCE { // which does not have this call
-			if stats, err = node.Machine.Stats(command.Context(), &machine.StatsRequest{}); err != nil {
-				return err
-			}
-		}
-		return app.printStatus(answer, stats)
+		return ask(command.Context(), nodes, answerTimeout,
+			func(ctx context.Context, node *askedNode) (nodeState, error) {
+				return askState(ctx, node, output.value == asTable)
+			},
+			func(answers []answer[nodeState]) error {
+				switch {
+				case output.value != asTable:
+					return printAnswers(nodes, output.value, justStatus(answers))
+				case nodes.labelled:
+					return printStates(nodes, answers)
+				}
+				return app.printStatus(answers[0].value)
+			})
 	}
 	return command
 }
 
-// printStatus prints the node's state; stats may be nil.
-func (app *app) printStatus(answer *machine.StatusResponse, stats *machine.StatsResponse) error {
-	table := &table{}
+// nodeState is what status shows; stats may be nil.
+type nodeState struct {
+	status *machine.StatusResponse
+	stats  *machine.StatsResponse
+}
+
+func askState(ctx context.Context, node *askedNode, withStats bool) (state nodeState, err error) {
+	if state.status, err = node.Machine.Status(ctx, &machine.StatusRequest{}); err != nil {
+		return state, err
+	}
+	if withStats && state.status.GetStage() != machine.StatusResponse_STAGE_MAINTENANCE { // which does not have this call
+		state.stats, err = node.Machine.Stats(ctx, &machine.StatsRequest{})
+	}
+	return state, err
+}
+
+func justStatus(answers []answer[nodeState]) []answer[*machine.StatusResponse] {
+	var all []answer[*machine.StatusResponse]
+	for _, one := range answers {
+		all = append(all, answer[*machine.StatusResponse]{one.node, one.value.status})
+	}
+	return all
+}
+
+func (app *app) printStatus(state nodeState) error {
+	table, answer := &table{}, state.status
 	table.add("stage", cell{stageName(answer.GetStage()), stageColour(answer.GetStage())})
 	if answer.GetPhase() != "" && answer.GetStage() != machine.StatusResponse_STAGE_RUNNING {
 		table.add("phase", answer.GetPhase())
 	}
-	if stats != nil {
+	if stats := state.stats; stats != nil {
 		table.add("uptime", age(stats.GetUptime().AsDuration()))
-		table.add("memory", fmt.Sprintf("%s used of %s",
-			size(stats.GetMemoryTotal()-min(stats.GetMemoryAvailable(), stats.GetMemoryTotal())), size(stats.GetMemoryTotal())))
+		table.add("memory", memoryUse(stats))
 		if stats.GetVarTotal() > 0 {
-			table.add("/var", fmt.Sprintf("%s free of %s", size(stats.GetVarAvailable()), size(stats.GetVarTotal())))
+			table.add("/var", varUse(stats))
 		}
 	}
-	for i, problem := range answer.GetProblems() {
-		label := ""
-		if i == 0 {
-			label = "problems"
-		}
-		for _, line := range strings.Split(strings.TrimSpace(problem), "\n") {
-			table.add(label, cell{line, red})
-			label = ""
-		}
+	label := "problems"
+	for _, line := range problemLines(answer) {
+		table.add(label, cell{line, red})
+		label = ""
 	}
 	return app.print(table)
+}
+
+// printStates gives each of several nodes a line, and one for each further
+// problem.
+func printStates(nodes *fanout, answers []answer[nodeState]) error {
+	table := newTable("NODE", "STAGE", "UPTIME", "MEMORY", "/VAR", "PROBLEMS")
+	for _, answer := range answers {
+		state := answer.value
+		uptime, memory, disk := "-", "-", "-"
+		if stats := state.stats; stats != nil {
+			uptime, memory = age(stats.GetUptime().AsDuration()), memoryUse(stats)
+			if stats.GetVarTotal() > 0 {
+				disk = varUse(stats)
+			}
+		}
+		stage := stageName(state.status.GetStage())
+		if phase := state.status.GetPhase(); phase != "" && state.status.GetStage() == machine.StatusResponse_STAGE_BOOTING {
+			stage += ": " + phase
+		}
+		problems := problemLines(state.status)
+		first := ""
+		if len(problems) > 0 {
+			first, problems = problems[0], problems[1:]
+		}
+		table.add(answer.node.name, cell{stage, stageColour(state.status.GetStage())}, uptime, memory, disk, cell{first, red})
+		for _, more := range problems {
+			table.add("", "", "", "", "", cell{more, red})
+		}
+	}
+	return nodes.print(table)
+}
+
+func memoryUse(stats *machine.StatsResponse) string {
+	used := stats.GetMemoryTotal() - min(stats.GetMemoryAvailable(), stats.GetMemoryTotal())
+	return fmt.Sprintf("%s used of %s", size(used), size(stats.GetMemoryTotal()))
+}
+
+func varUse(stats *machine.StatsResponse) string {
+	return fmt.Sprintf("%s free of %s", size(stats.GetVarAvailable()), size(stats.GetVarTotal()))
+}
+
+// problemLines are the lines of what is wrong.
+func problemLines(answer *machine.StatusResponse) []string {
+	var lines []string
+	for _, problem := range answer.GetProblems() {
+		lines = append(lines, strings.Split(strings.TrimSpace(problem), "\n")...)
+	}
+	return lines
 }
 
 // stageName is a stage in one word.

@@ -24,36 +24,65 @@ func (app *app) versionCommand() *cobra.Command {
 			}
 			return app.printValue(output.value, map[string]string{"version": version.Version})
 		}
-		answer, err := app.nodeVersion(command.Context())
-		if err != nil {
-			if output.value == asTable {
-				fmt.Fprintln(app.stdout, "osctl", version.Version) // known without the node
-			}
-			return err
+		shown := false
+		err := app.askVersions(command.Context(), output.value, &shown)
+		if err != nil && !shown && output.value == asTable {
+			fmt.Fprintln(app.stdout, "osctl", version.Version) // known without the node
 		}
-		if output.value != asTable {
-			return app.printMessage(output.value, answer)
-		}
-		root := answer.GetRootHash()
-		if root == "" {
-			root = "not verified"
-		}
-		table := &table{}
-		table.add("osctl", version.Version)
-		table.add("node", answer.GetHostname())
-		table.add("image", answer.GetVersion())
-		table.add("kernel", answer.GetKernel())
-		table.add("go", answer.GetGo()+" "+answer.GetArchitecture())
-		table.add("root hash", root)
-		return app.print(table)
+		return err
 	}
 	return command
 }
 
-func (app *app) nodeVersion(ctx context.Context) (*machine.VersionResponse, error) {
-	node, err := app.connect(ctx)
+// askVersions shows what the nodes run; shown is set when one has answered.
+func (app *app) askVersions(ctx context.Context, format string, shown *bool) error {
+	nodes, err := app.fanOut(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return node.Machine.Version(ctx, &machine.VersionRequest{})
+	return ask(ctx, nodes, answerTimeout,
+		func(ctx context.Context, node *askedNode) (*machine.VersionResponse, error) {
+			return node.Machine.Version(ctx, &machine.VersionRequest{})
+		},
+		func(answers []answer[*machine.VersionResponse]) error {
+			*shown = true
+			switch {
+			case format != asTable:
+				return printAnswers(nodes, format, answers)
+			case nodes.labelled:
+				return app.printVersions(nodes, answers)
+			}
+			return app.printVersion(answers[0].value)
+		})
+}
+
+func (app *app) printVersion(answer *machine.VersionResponse) error {
+	table := &table{}
+	table.add("osctl", version.Version)
+	table.add("node", answer.GetHostname())
+	table.add("image", answer.GetVersion())
+	table.add("kernel", answer.GetKernel())
+	table.add("go", answer.GetGo()+" "+answer.GetArchitecture())
+	table.add("root hash", rootHash(answer))
+	return app.print(table)
+}
+
+// printVersions gives each of several nodes a line.
+func (app *app) printVersions(nodes *fanout, answers []answer[*machine.VersionResponse]) error {
+	table := newTable("NODE", "IMAGE", "KERNEL", "GO", "ROOT HASH")
+	for _, answer := range answers {
+		one := answer.value
+		table.add(answer.node.name, one.GetVersion(), one.GetKernel(), one.GetGo()+" "+one.GetArchitecture(), rootHash(one))
+	}
+	if _, err := fmt.Fprintf(app.stdout, "osctl %s\n\n", version.Version); err != nil {
+		return err
+	}
+	return nodes.print(table)
+}
+
+func rootHash(answer *machine.VersionResponse) string {
+	if answer.GetRootHash() == "" {
+		return "not verified"
+	}
+	return answer.GetRootHash()
 }
