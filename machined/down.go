@@ -8,10 +8,112 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/etcd"
+	"github.com/keelson-os/keelson/machined/kubernetes"
+	"github.com/keelson-os/keelson/machined/logind"
+	"github.com/keelson-os/keelson/machined/supervise"
+	etcdapi "github.com/keelson-os/keelson/pkg/api/etcd"
 )
 
-// endGrace is how long containers and orphans may take to end by themselves.
-const endGrace = 10 * time.Second
+const (
+	// endGrace is how long containers and orphans may take to end by themselves.
+	endGrace = 10 * time.Second
+	// handOverTime bounds each call that makes it easier for the other nodes.
+	handOverTime = 10 * time.Second
+)
+
+// serveLogind lets kubelet, which looks for it once when it starts, hear of the
+// way down and delay it.
+func (n *node) serveLogind(context.Context) error {
+	if n.logind != nil {
+		return nil
+	}
+	listener, err := logind.Listen(logind.Socket)
+	if err != nil {
+		return err
+	}
+	n.logind = logind.New(n.log)
+	n.background(n.life, "kubelet's bus", supervise.RestartTask, func(ctx context.Context) error {
+		return n.logind.Serve(ctx, listener)
+	})
+	return nil
+}
+
+// drain sees to it that pods go on elsewhere, as far as they can, before
+// anything of this node ends.
+func (n *node) drain(ctx context.Context) error {
+	limit := n.stop.drainTime(n.config)
+	if limit == 0 || n.kubernetes == nil {
+		return nil
+	}
+	err := n.kubernetes.Drain(ctx, limit, func(message string) {
+		n.log.Info(message)
+		n.events.Publish(api.KindMachine, "drain", "progress", message)
+	})
+	if errors.Is(err, kubernetes.ErrAlone) {
+		n.log.Info(err.Error())
+		n.events.Publish(api.KindMachine, "drain", "skipped", err.Error())
+		return nil
+	}
+	return err
+}
+
+// handOverEtcd makes another member lead at once, instead of after an election
+// that begins when this one is missed. Who cannot is no worse off.
+func (n *node) handOverEtcd(ctx context.Context) error {
+	if n.etcd == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, forfeitTime)
+	defer cancel()
+	answer, err := askEtcd(ctx, func(ctx context.Context, client etcdapi.EtcdServiceClient) (*etcdapi.ForfeitLeadershipResponse, error) {
+		return client.ForfeitLeadership(ctx, &etcdapi.ForfeitLeadershipRequest{})
+	})
+	if err != nil {
+		n.log.Debug("etcd's leadership is not handed over", "error", words(err))
+	} else if leader := answer.GetLeader(); leader != "" {
+		n.log.Info("etcd's leadership is handed over", "to", leader)
+		n.events.Publish(api.KindMachine, etcd.Name, "handed over", "to "+leader)
+	}
+	return nil
+}
+
+// handOverControllers ends this node's controllers and gives up their leases:
+// kube-scheduler does that itself, kube-controller-manager does not.
+func (n *node) handOverControllers(ctx context.Context) error {
+	if n.kubernetes == nil || n.config == nil || !n.isControlPlane() {
+		return nil
+	}
+	err := errors.Join(n.stopService(ctx, kubernetes.ControllerManager), n.stopService(ctx, kubernetes.Scheduler))
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	n.kubernetes.ReleaseLeadership(ctx)
+	return err
+}
+
+// stopService ends a service before all the others; it does not start again.
+func (n *node) stopService(ctx context.Context, name string) error {
+	if n.supervisor == nil {
+		return nil
+	}
+	if _, err := n.supervisor.Status(name); err != nil {
+		return nil // the boot did not come so far
+	}
+	return n.supervisor.Stop(ctx, name)
+}
+
+// endPods lets kubelet end its pods, each in its own time within the config's.
+func (n *node) endPods(ctx context.Context) error {
+	limit := n.stop.endTime(n.config)
+	if limit == 0 || n.logind == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return n.logind.Prepare(ctx)
+}
 
 func (n *node) stopServices(ctx context.Context) error {
 	// The API server ends when its last request has: our own watch would hold

@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// shutdownDeadline bounds the way down as a whole, with each task's overtime
-	// on top; then the machine stops, whatever still runs.
+	// shutdownDeadline bounds the way down as a whole, beside the time that pods
+	// are given and each task's overtime; then the machine stops, whatever still
+	// runs.
 	shutdownDeadline = 5 * time.Minute
 	// bootEnd is how long tasks of the boot may take to notice a stop request.
 	bootEnd = 15 * time.Second
@@ -79,14 +80,19 @@ func run(machine host.OS) (err error) {
 	case <-time.After(bootEnd):
 		n.log.Warn("the boot does not end; going down all the same")
 	}
-	n.log.Info(request.sequence().name+" requested", "by", request.by)
+	n.log.Info(request.sequence().name+" requested", "by", request.By, "forced", request.Force)
 
-	down, cancelDown := context.WithTimeout(ctx, shutdownDeadline)
+	n.stop = request
+	down, cancelDown := context.WithTimeout(ctx, request.deadline(n.config))
 	defer cancelDown()
 	if err := n.run(down, request.sequence()); err != nil {
-		n.log.Error("going down anyway", "error", err)
+		// Only a reset gives up, and has changed nothing on the disk then.
+		n.log.Error("given up; restarting with everything as it was", "error", err)
+		n.events.Publish(api.KindMachine, request.sequence().name, "given up", err.Error())
+		_ = n.run(down, sequence{name: "stop", phases: downPhases}) // stops at nothing
+	} else {
+		n.events.Publish(api.KindMachine, request.sequence().name, "done", "")
 	}
-	n.events.Publish(api.KindMachine, request.sequence().name, "done", "")
 	n.console.flush()
 	return n.os.Reboot(request.mode())
 }
@@ -117,6 +123,7 @@ func (n *node) maintain(ctx context.Context, why error) error {
 	n.events.Publish(api.KindConfig, "config", "refused", why.Error())
 	n.mu.Lock()
 	_, told := n.problems["config"]
+	n.loaded = nil
 	n.mu.Unlock()
 	if !told { // a later phase found it, which may go well without the config
 		n.problem("config", why)
@@ -146,17 +153,18 @@ func (n *node) background(ctx context.Context, name string, onPanic supervise.Pa
 // not among them.
 var ignoredSignals = []os.Signal{
 	unix.SIGHUP, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
-	unix.SIGSYS, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGPWR,
+	unix.SIGSYS, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGXCPU, unix.SIGXFSZ,
 }
 
-// watchSignals takes stop requests from the kernel (SIGINT is ctrl-alt-del) and
-// lets nothing else that another process sends end PID 1.
+// watchSignals takes stop requests from the kernel (SIGINT is ctrl-alt-del,
+// SIGPWR a power supply that fails) and lets nothing else that another process
+// sends end PID 1.
 func (n *node) watchSignals(ctx context.Context) error {
 	if err := n.os.WriteControl("/proc/sys/kernel/ctrl-alt-del", "0"); err != nil {
 		n.log.Debug("ctrl-alt-del restarts at once", "error", err) // /proc comes later
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, append([]os.Signal{unix.SIGINT, unix.SIGTERM}, ignoredSignals...)...)
+	signal.Notify(signals, append([]os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGPWR}, ignoredSignals...)...)
 	defer signal.Stop(signals)
 	for {
 		select {
@@ -166,9 +174,9 @@ func (n *node) watchSignals(ctx context.Context) error {
 			var err error
 			switch got {
 			case unix.SIGINT:
-				err = n.RequestStop(true, "ctrl-alt-del")
-			case unix.SIGTERM:
-				err = n.RequestStop(false, "a signal")
+				err = n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, DrainWithin: buttonDrain, By: "ctrl-alt-del"})
+			case unix.SIGTERM, unix.SIGPWR:
+				err = n.RequestStop(ctx, api.Stop{Kind: api.StopShutdown, DrainWithin: buttonDrain, By: "a signal"})
 			default:
 				n.log.Warn("signal ignored", "signal", got.String())
 			}
@@ -195,7 +203,7 @@ func (n *node) watchPowerButton(ctx context.Context) error {
 			}
 			return nil
 		}
-		if err := n.RequestStop(false, "the power button"); err != nil {
+		if err := n.RequestStop(ctx, api.Stop{Kind: api.StopShutdown, DrainWithin: buttonDrain, By: "the power button"}); err != nil {
 			n.log.Info(err.Error())
 		}
 	}

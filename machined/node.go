@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"github.com/keelson-os/keelson/machined/storage"
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/version"
 )
 
@@ -57,40 +57,9 @@ type reports struct {
 	mu       sync.Mutex // guards all below
 	stage    machine.StatusResponse_Stage
 	phase    string
-	problems map[string]string // by phase or part of machined; one a line
-	hasVar   bool              // /var is the disk's
-}
-
-// stopRequest asks for the way down.
-type stopRequest struct {
-	reboot bool
-	by     string
-}
-
-func (r stopRequest) sequence() sequence {
-	if r.reboot {
-		return rebootSequence
-	}
-	return shutdownSequence
-}
-
-func (r stopRequest) mode() host.RebootMode {
-	if r.reboot {
-		return host.Restart
-	}
-	return host.PowerOff
-}
-
-// RequestStop implements api.Node.
-func (n *node) RequestStop(reboot bool, by string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stage == stopping {
-		return errors.New("the node is on its way down already")
-	}
-	n.stage = stopping
-	n.stops <- stopRequest{reboot: reboot, by: by} // has room for the only one
-	return nil
+	problems map[string]string     // by phase or part of machined; one a line
+	hasVar   bool                  // /var is the disk's
+	loaded   *machineconfig.Config // what the node runs by; nil in maintenance
 }
 
 func (n *node) setStage(stage machine.StatusResponse_Stage) {

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write testdata/sequences.golden anew")
 // The order of the boot is a promise: a change of it shows in review.
 func TestSequences(t *testing.T) {
 	var got strings.Builder
-	for _, s := range []sequence{bootSequence, maintenanceSequence, shutdownSequence, rebootSequence} {
+	for _, s := range []sequence{bootSequence, maintenanceSequence, shutdownSequence, rebootSequence, resetSequence} {
 		got.WriteString(s.outline() + "\n")
 	}
 	const golden = "testdata/sequences.golden"
@@ -34,7 +34,7 @@ func TestSequences(t *testing.T) {
 
 // What every sequence must keep to, whatever its order.
 func TestSequencesAreComplete(t *testing.T) {
-	for _, s := range []sequence{bootSequence, maintenanceSequence, shutdownSequence, rebootSequence} {
+	for _, s := range []sequence{bootSequence, maintenanceSequence, shutdownSequence, rebootSequence, resetSequence} {
 		for _, p := range s.phases {
 			if p.onFailure == "" || len(p.tasks) == 0 {
 				t.Errorf("%s: phase %s has no policy or no tasks", s.name, p.name)

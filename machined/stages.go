@@ -129,6 +129,9 @@ func (n *node) loadConfig(ctx context.Context) error {
 		return &configError{err}
 	}
 	n.config, n.source = found, source
+	n.mu.Lock()
+	n.loaded = found
+	n.mu.Unlock()
 	n.events.Publish(api.KindConfig, "config", "loaded", "from "+string(source))
 	return nil
 }
@@ -201,6 +204,9 @@ func (n *node) openStorage(ctx context.Context) error {
 		return err
 	}
 	n.storage = opened
+	if opened.Formatted {
+		n.events.Publish(api.KindMachine, "disk", "formatted", "its file systems were made anew")
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hasVar = true

@@ -43,9 +43,9 @@ func (n *fakeNode) Status() *machine.StatusResponse   { return n.status }
 func (n *fakeNode) Stats() (*machine.StatsResponse, error) {
 	return nil, errors.New("no /proc")
 }
-func (n *fakeNode) RequestStop(reboot bool, by string) error {
+func (n *fakeNode) RequestStop(_ context.Context, stop Stop) error {
 	if n.stopErr == nil {
-		n.stops = append(n.stops, map[bool]string{true: "reboot", false: "shutdown"}[reboot]+" by "+by)
+		n.stops = append(n.stops, map[bool]string{true: "forced "}[stop.Force]+string(stop.Kind)+" by "+stop.By)
 	}
 	return n.stopErr
 }
@@ -152,11 +152,13 @@ func TestRebootIsRecordedWithItsCaller(t *testing.T) {
 	must(t, err)
 	_, err = client.Shutdown(deadline(t), &machine.ShutdownRequest{})
 	must(t, err)
-	want := []string{"reboot by eve (os:admin, os:reader)", "shutdown by a process on the node"}
+	_, err = client.Reset(deadline(t), &machine.ResetRequest{Force: true})
+	must(t, err)
+	want := []string{"reboot by eve (os:admin, os:reader)", "shutdown by a process on the node", "forced reset by a process on the node"}
 	if diff := cmp.Diff(want, s.node.stops); diff != "" {
 		t.Error(diff)
 	}
-	stream, err := client.Events(deadline(t), &machine.EventsRequest{Tail: 2})
+	stream, err := client.Events(deadline(t), &machine.EventsRequest{Tail: 3})
 	must(t, err)
 	event, err := stream.Recv()
 	must(t, err)

@@ -22,10 +22,12 @@ import (
 var changing = map[string]bool{
 	machine.MachineService_Reboot_FullMethodName:     true,
 	machine.MachineService_Shutdown_FullMethodName:   true,
+	machine.MachineService_Reset_FullMethodName:      true,
 	service.ServiceService_Start_FullMethodName:      true,
 	service.ServiceService_Stop_FullMethodName:       true,
 	service.ServiceService_Restart_FullMethodName:    true,
 	cluster.ClusterService_Bootstrap_FullMethodName:  true,
+	cluster.ClusterService_Recover_FullMethodName:    true,
 	cluster.ClusterService_Kubeconfig_FullMethodName: true,
 	image.ImageService_Import_FullMethodName:         true,
 	image.ImageService_Remove_FullMethodName:         true,

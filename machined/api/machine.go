@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,10 +16,33 @@ type Node interface {
 	Version() *machine.VersionResponse
 	Status() *machine.StatusResponse
 	Stats() (*machine.StatsResponse, error)
-	// RequestStop asks for the way down and returns at once. An error says why
-	// it cannot be.
-	RequestStop(reboot bool, by string) error
+	// RequestStop asks for the way down and returns as soon as it is certain. An
+	// error says why it cannot be; nothing was changed then.
+	RequestStop(ctx context.Context, stop Stop) error
 }
+
+// Stop is how the node is to go down.
+type Stop struct {
+	Kind StopKind
+	// Force says not to drain, not to wait for pods' grace periods, and to leave
+	// etcd whatever becomes of it.
+	Force bool
+	// DrainWithin bounds the drain, if it is not zero, beyond what the config
+	// does: someone stands at the machine.
+	DrainWithin time.Duration
+	By          string
+}
+
+// StopKind says what follows the way down.
+type StopKind string
+
+// The kinds of a Stop.
+const (
+	StopReboot   StopKind = "reboot"
+	StopShutdown StopKind = "shutdown"
+	// StopReset leaves the cluster, wipes the disk and reboots.
+	StopReset StopKind = "reset"
+)
 
 type machineService struct {
 	machine.UnimplementedMachineServiceServer
@@ -46,17 +70,22 @@ func (s *machineService) Stats(context.Context, *machine.StatsRequest) (*machine
 	return stats, nil
 }
 
-func (s *machineService) Reboot(ctx context.Context, _ *machine.RebootRequest) (*machine.RebootResponse, error) {
-	return &machine.RebootResponse{}, s.stop(ctx, true)
+func (s *machineService) Reboot(ctx context.Context, request *machine.RebootRequest) (*machine.RebootResponse, error) {
+	return &machine.RebootResponse{}, s.stop(ctx, StopReboot, request.GetForce())
 }
 
-func (s *machineService) Shutdown(ctx context.Context, _ *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
-	return &machine.ShutdownResponse{}, s.stop(ctx, false)
+func (s *machineService) Shutdown(ctx context.Context, request *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
+	return &machine.ShutdownResponse{}, s.stop(ctx, StopShutdown, request.GetForce())
 }
 
-func (s *machineService) stop(ctx context.Context, reboot bool) error {
-	if err := s.node.RequestStop(reboot, callerOf(ctx).String()); err != nil {
-		return status.Error(codes.FailedPrecondition, err.Error())
+func (s *machineService) Reset(ctx context.Context, request *machine.ResetRequest) (*machine.ResetResponse, error) {
+	return &machine.ResetResponse{}, s.stop(ctx, StopReset, request.GetForce())
+}
+
+func (s *machineService) stop(ctx context.Context, kind StopKind, force bool) error {
+	err := s.node.RequestStop(ctx, Stop{Kind: kind, Force: force, By: callerOf(ctx).String()})
+	if err != nil {
+		return precondition(err)
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/keelson-os/keelson/pkg/secretdir"
 )
 
-// shutdownBus is where kubelet hears of a shutdown and asks for a delay of it:
+// ShutdownBus is where kubelet hears of a shutdown and asks for a delay of it:
 // machined serves logind there.
-const shutdownBus = "/run/keelson/logind/bus"
+const ShutdownBus = "/run/keelson/logind/bus"
 
 // kubeletHealthPort is kubelet's default.
 const kubeletHealthPort = 10248
@@ -59,7 +59,7 @@ func (k *Kubernetes) kubelet() supervise.Spec {
 		},
 		Path:            "/usr/bin/" + Kubelet,
 		Args:            k.kubeletFlags().args(k.options.Config.Machine.Kubelet.ExtraArgs),
-		Env:             []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + shutdownBus},
+		Env:             []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + ShutdownBus},
 		AllCapabilities: true, // mounts, cgroups and namespaces of pods
 		Delegate:        true,
 		NoFile:          1 << 20,

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/kubernetes"
+	"github.com/keelson-os/keelson/machined/storage"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
+)
+
+const (
+	// resetDeadline is what a reset may take beyond a reboot.
+	resetDeadline = 15 * time.Minute
+	// checkResetTime bounds what is asked before a reset is accepted.
+	checkResetTime = 30 * time.Second
+)
+
+func (n *node) storageOptions(config *machineconfig.Config) storage.Options {
+	return storage.Options{Disk: config.Machine.Install.Disk, OS: n.os, Log: n.log}
+}
+
+// checkReset tells whether the node can be reset. It changes nothing.
+func (n *node) checkReset(ctx context.Context, config *machineconfig.Config, force bool) error {
+	if config == nil {
+		return errors.New("this node has no usable config, so that it is not known which disk is its own: correct the config first")
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkResetTime)
+	defer cancel()
+	if err := storage.CheckWipe(ctx, n.storageOptions(config)); err != nil {
+		return err
+	}
+	if force || config.Machine.Type != machineconfig.ControlPlane {
+		return nil
+	}
+	return checkLeaving(ctx)
+}
+
+// leaveCluster takes the node out of its cluster. From the moment its disk is
+// condemned, just before it leaves etcd, a power cut leads to a fresh node,
+// whose place the others keep or not: with an empty disk it takes that place.
+// The other way round it would come back with the data of a member that is none.
+func (n *node) leaveCluster(ctx context.Context) error {
+	// The drain may have taken a day.
+	if err := n.checkReset(ctx, n.config, n.stop.Force); err != nil {
+		return err
+	}
+	n.removeNode(ctx)
+	options := n.storageOptions(n.config)
+	if err := storage.Condemn(ctx, options); err != nil {
+		return err
+	}
+	if !n.isControlPlane() {
+		return nil
+	}
+	err := leaveEtcd(ctx, n.stop.Force)
+	switch {
+	case err == nil:
+		return nil
+	case n.stop.Force:
+		n.log.Warn("the others are not told that this node's etcd member is gone: remove it there (osctl etcd remove)", "error", err)
+		return nil
+	}
+	return errors.Join(err, storage.Spare(ctx, options))
+}
+
+// removeNode removes the node from Kubernetes, where it may: a worker's stays,
+// not ready, until somebody deletes it or the machine joins again.
+func (n *node) removeNode(ctx context.Context) {
+	if n.kubernetes == nil || n.config == nil || !n.isControlPlane() {
+		return
+	}
+	// It would tell of its node once more.
+	if err := n.stopService(ctx, kubernetes.Kubelet); err != nil {
+		n.log.Warn(err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	if err := n.kubernetes.DeleteNode(ctx); err != nil {
+		n.log.Warn("the node stays known to Kubernetes: osctl delete node "+n.hostname(), "error", err)
+	}
+}
+
+// wipeDisk erases what the node kept. The next boot makes its file systems anew
+// in any case.
+func (n *node) wipeDisk(ctx context.Context) error {
+	if n.config == nil {
+		return nil
+	}
+	n.events.Publish(api.KindMachine, "disk", "wiping", "")
+	if err := storage.Wipe(ctx, n.storageOptions(n.config)); err != nil {
+		return fmt.Errorf("some of the old data may be left on the disk: %w", err)
+	}
+	return nil
+}
