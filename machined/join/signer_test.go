@@ -80,6 +80,12 @@ func (c *cluster) known(context.Context, string) (string, bool, bool, error) {
 	return c.machineID, c.ready, c.machineID != "", c.err
 }
 
+func (c *cluster) set(machineID string, ready bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.machineID, c.ready = machineID, ready
+}
+
 func (c *cluster) told() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
