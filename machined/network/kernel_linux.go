@@ -84,7 +84,8 @@ func addDNSLink() error {
 }
 
 // setAddresses makes want the link's global IPv4 addresses, no more and no less,
-// and adds its IPv6 ones. (The kernel makes IPv6 addresses by itself; those stay.)
+// and adds its IPv6 ones. (The kernel makes IPv6 addresses by itself; those stay,
+// as do virtual IPs, which are not global: see virtual.)
 func setAddresses(name string, want []netip.Prefix) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
