@@ -42,7 +42,10 @@ func Apply(config *Config, patches ...Patch) (*Config, error) {
 		if _, err := alone.decode(bytes.NewReader(patch.Text)); err != nil {
 			return nil, err
 		}
-		wrong = append(wrong, alone.errors...)
+		if len(alone.errors) > 0 {
+			wrong = append(wrong, alone.errors...)
+			continue
+		}
 		documents, err := parseDocuments(patch.Text, (i+1)*lineBand)
 		if err != nil {
 			return nil, err
