@@ -32,6 +32,9 @@ type connector struct {
 }
 
 func (c *connector) cluster() (*cluster, error) {
+	if c.kubeconfig == "" {
+		return nil, status.Error(codes.FailedPrecondition, "this node is a worker, which does not reach Kubernetes for others: ask a control-plane node")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	info, err := os.Stat(c.kubeconfig)

@@ -26,7 +26,8 @@ const (
 // Options are what the service needs from its process.
 type Options struct {
 	// Kubeconfig is the file that says how to reach the API server. It may
-	// appear, and change, after start.
+	// appear, and change, after start. Empty on a worker, where every call is
+	// refused.
 	Kubeconfig string
 	// Caller tells as whom to ask Kubernetes on behalf of a call.
 	Caller func(context.Context) (rest.ImpersonationConfig, error)
