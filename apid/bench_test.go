@@ -7,8 +7,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // BenchmarkUnary compares a call through apid to machined with the same call
@@ -45,9 +47,23 @@ func BenchmarkUnary(b *testing.B) {
 	b.Run("bare", func(b *testing.B) { benchmarkVersion(b, n.admin(b)) })
 }
 
-func benchmarkVersion(b *testing.B, conn *grpc.ClientConn) {
+// BenchmarkForwarded compares a call that another node answers with the same call
+// made to that node.
+func BenchmarkForwarded(b *testing.B) {
+	c := startCluster(b, nil)
+	c.cp2.machined.version = nil
+	b.Run("direct", func(b *testing.B) { benchmarkVersion(b, c.cp2.admin(b)) })
+	b.Run("forwarded", func(b *testing.B) { benchmarkVersionOf(b, c.cp1.admin(b), "cp-2") })
+}
+
+func benchmarkVersion(b *testing.B, conn *grpc.ClientConn) { benchmarkVersionOf(b, conn, "") }
+
+func benchmarkVersionOf(b *testing.B, conn *grpc.ClientConn, node string) {
 	client := machinepb.NewMachineServiceClient(conn)
 	ctx := b.Context()
+	if node != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, identity.MetadataNode, node)
+	}
 	if _, err := client.Version(ctx, &machinepb.VersionRequest{}); err != nil {
 		b.Fatal(err)
 	}

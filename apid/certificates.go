@@ -15,11 +15,15 @@ import (
 // take effect with the next connection.
 type certificates struct {
 	caFile, certFile, keyFile string
-	log                       *slog.Logger
+	// configure makes the configuration; ca is nil without a CA file.
+	configure func(pair tls.Certificate, ca *x509.CertPool) *tls.Config
+	log       *slog.Logger
 
 	mu      sync.Mutex
 	stamp   [3]fileStamp
 	current *tls.Config
+	// version counts the configurations.
+	version int
 }
 
 // fileStamp tells one content of a file from another.
@@ -28,12 +32,23 @@ type fileStamp struct {
 	size     int64
 }
 
-// loadCertificates fails when the files are not usable now.
+// loadCertificates loads what the server listens with. It fails when the files
+// are not usable now.
 func loadCertificates(o options, log *slog.Logger) (*certificates, error) {
-	c := &certificates{caFile: o.ca, certFile: o.cert, keyFile: o.key, log: log}
+	ca := o.ca
 	if o.maintenance {
-		c.caFile = ""
+		ca = ""
 	}
+	return newCertificates(&certificates{caFile: ca, certFile: o.cert, keyFile: o.key, configure: serverConfig, log: log})
+}
+
+// loadForwarder loads what proves to other nodes that a call is passed on by
+// one that may.
+func loadForwarder(o options, log *slog.Logger) (*certificates, error) {
+	return newCertificates(&certificates{caFile: o.ca, certFile: o.forwardCert, keyFile: o.forwardKey, configure: forwarderConfig, log: log})
+}
+
+func newCertificates(c *certificates) (*certificates, error) {
 	c.stamp = c.stat()
 	var err error
 	c.current, err = c.load()
@@ -45,26 +60,32 @@ func (c *certificates) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: c.forClient}
 }
 
-// forClient is called at every handshake. Looking at three files is cheap
-// beside the handshake, and needs no watcher that could miss a change.
 func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
+	config, _ := c.newest()
+	return config, nil
+}
+
+// newest is called for every connection. Looking at three files is cheap beside
+// the handshake, and needs no watcher that could miss a change.
+func (c *certificates) newest() (config *tls.Config, version int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stamp := c.stat()
 	if stamp == c.stamp {
-		return c.current, nil
+		return c.current, c.version
 	}
 	// Kept also when loading fails, so that a broken file is logged once. Files
 	// replaced one after the other change the stamp again.
 	c.stamp = stamp
 	fresh, err := c.load()
 	if err != nil {
-		c.log.Error("certificate files changed and are not usable; serving with the previous ones", "reason", err)
-		return c.current, nil
+		c.log.Error("certificate files changed and are not usable; going on with the previous ones", "reason", err)
+		return c.current, c.version
 	}
-	c.log.Info("certificate files changed and were loaded")
+	c.log.Info("certificate files changed and were loaded", "certificate", c.certFile)
 	c.current = fresh
-	return c.current, nil
+	c.version++
+	return c.current, c.version
 }
 
 func (c *certificates) stat() (stamp [3]fileStamp) {
@@ -79,25 +100,35 @@ func (c *certificates) stat() (stamp [3]fileStamp) {
 func (c *certificates) load() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("load the server certificate %s: %w", c.certFile, err)
+		return nil, fmt.Errorf("load the certificate %s: %w", c.certFile, err)
 	}
+	if c.caFile == "" {
+		return c.configure(pair, nil), nil
+	}
+	pem, err := os.ReadFile(c.caFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA: %w", err)
+	}
+	ca := x509.NewCertPool()
+	if !ca.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the CA %s: it holds no certificate in PEM", c.caFile)
+	}
+	return c.configure(pair, ca), nil
+}
+
+func serverConfig(pair tls.Certificate, ca *x509.CertPool) *tls.Config {
 	config := &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{pair},
 		// A resumed session would skip the check against a CA rotated since.
 		SessionTicketsDisabled: true,
 	}
-	if c.caFile == "" {
-		return config, nil
+	if ca != nil {
+		config.ClientCAs, config.ClientAuth = ca, tls.RequireAndVerifyClientCert
 	}
-	pem, err := os.ReadFile(c.caFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the client CA: %w", err)
-	}
-	config.ClientCAs = x509.NewCertPool()
-	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the client CA %s: it holds no certificate in PEM", c.caFile)
-	}
-	config.ClientAuth = tls.RequireAndVerifyClientCert
-	return config, nil
+	return config
+}
+
+func forwarderConfig(pair tls.Certificate, ca *x509.CertPool) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: ca}
 }

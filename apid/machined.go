@@ -9,54 +9,72 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/keelson-os/keelson/pkg/client"
 )
 
-// maxRedial bounds how long after machined is back calls still fail; gRPC's
+// maxRedial bounds how long after a process is back calls still fail; gRPC's
 // default is two minutes.
 const maxRedial = 3 * time.Second
 
-// machined is this node's own services, behind the unix socket of PID 1.
-type machined struct {
-	conn *grpc.ClientConn
+// redial is when a connection that failed is tried again.
+func redial(deadline time.Duration) grpc.ConnectParams {
+	params := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: deadline}
+	params.Backoff.BaseDelay = 100 * time.Millisecond
+	params.Backoff.MaxDelay = maxRedial
+	return params
 }
 
-// dialMachined prepares the connection; the first call opens it.
-func dialMachined(socket string) (machined, error) {
-	redial := backoff.DefaultConfig
-	redial.BaseDelay = 100 * time.Millisecond
-	redial.MaxDelay = maxRedial
+// localBackend is a process of this node, behind its unix socket.
+type localBackend struct {
+	*grpc.ClientConn
+	// down says that it does not answer.
+	down func(reason string) error
+}
+
+// dialLocal prepares the connection; the first call opens it.
+func dialLocal(socket string, down func(reason string) error) (localBackend, error) {
 	conn, err := grpc.NewClient("unix:"+socket,
 		// The socket's owner and mode say who may connect.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(frameCodec{}), grpc.MaxCallRecvMsgSize(maxRequest)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: maxRedial}),
+		grpc.WithConnectParams(redial(maxRedial)),
 		// A retry would keep sent messages in memory.
 		grpc.WithDisableRetry(),
 	)
 	if err != nil {
-		return machined{}, fmt.Errorf("prepare the connection to machined at %s: %w", socket, err)
+		return localBackend{}, fmt.Errorf("prepare the connection to %s: %w", socket, err)
 	}
-	return machined{conn}, nil
+	return localBackend{conn, down}, nil
 }
 
-// direct is the director of a node that knows no other.
-func (m machined) direct(string, metadata.MD) (backend, error) {
-	return localBackend{m.conn}, nil
+// dialMachined prepares the connection to PID 1, which answers most calls.
+func dialMachined(socket string) (localBackend, error) {
+	return dialLocal(socket, func(reason string) error {
+		return status.Errorf(codes.Unavailable,
+			"the node's machined does not answer: it is starting or going down; try again in a few seconds (%s)", reason)
+	})
 }
 
-type localBackend struct {
-	*grpc.ClientConn
-}
+func (localBackend) node() string { return "" }
 
-// explain leaves what machined itself answered as it is, and says in a sentence
-// that there was no answer.
-func (b localBackend) explain(err error) error {
-	if status.Code(err) != codes.Unavailable || b.GetState() == connectivity.Ready {
-		return err
+func (b localBackend) explain(err error, _ bool) error {
+	if reason, lost := connectionLost(b.ClientConn, err); lost {
+		return b.down(reason)
 	}
-	return status.Errorf(codes.Unavailable,
-		"the node's machined does not answer: it is starting or going down; try again in a few seconds (%s)",
-		status.Convert(err).Message())
+	return err
+}
+
+// connectionLost tells an error of the connection, and its reason, from what
+// the process at its other end answered.
+func connectionLost(conn *grpc.ClientConn, err error) (reason string, lost bool) {
+	if status.Code(err) != codes.Unavailable {
+		return "", false
+	}
+	message := status.Convert(err).Message()
+	if reason, lost := client.ConnectionReason(message); lost {
+		return reason, true
+	}
+	return message, conn.GetState() != connectivity.Ready
 }

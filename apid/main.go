@@ -33,14 +33,23 @@ func main() {
 // options are apid's flags.
 type options struct {
 	listen      string
+	joinListen  string
 	machined    string
+	etcdAdmin   string
 	ca          string
 	cert        string
 	key         string
+	forwardCert string
+	forwardKey  string
 	kubeconfig  string
 	maintenance bool
 	pairingCode string
 	logFormat   string
+
+	// For tests: the node's name, if it is not the host's, and who may call
+	// what, if that differs from the table.
+	node    string
+	methods map[string][]string
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -48,11 +57,15 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("apid", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.listen, "listen", ":50000", "`address` to serve the API on")
+	flags.StringVar(&o.joinListen, "join-listen", "", "`address` where nodes without certificates join; none unless given, as only control-plane nodes can let them")
 	flags.StringVar(&o.machined, "machined", "/run/keelson/machined/machined.sock", "`socket` of machined's API")
+	flags.StringVar(&o.etcdAdmin, "etcd-admin", "/run/keelson/etcd/admin.sock", "`socket` of etcd's own API; it exists where etcd runs")
 	flags.StringVar(&o.ca, "ca", "", "certificate `file` of the CA that client certificates are of")
 	flags.StringVar(&o.cert, "cert", "", "certificate `file` of this server")
 	flags.StringVar(&o.key, "key", "", "private key `file` of this server")
-	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` for the workload service; may appear later")
+	flags.StringVar(&o.forwardCert, "forward-cert", "", "certificate `file` for passing calls on to other nodes; without it none is")
+	flags.StringVar(&o.forwardKey, "forward-key", "", "private key `file` of --forward-cert")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` for the workload service; may appear later, but is given on control-plane nodes only")
 	flags.BoolVar(&o.maintenance, "maintenance", false, "serve a node without config: a pairing code in place of client certificates")
 	flags.StringVar(&o.pairingCode, "pairing-code-file", "", "`file` that holds the pairing code, for maintenance")
 	flags.StringVar(&o.logFormat, "log-format", "text", "log lines as `text|json`")
@@ -70,12 +83,24 @@ func (o options) check(rest []string) error {
 		return errors.New("--cert and --key are needed")
 	case !o.maintenance && o.ca == "":
 		return errors.New("--ca is needed: without it no client can be told from another")
+	case o.maintenance && o.joinListen != "":
+		return errors.New("--join-listen is not for maintenance: a node without config has no cluster to join")
+	case (o.forwardCert == "") != (o.forwardKey == ""):
+		return errors.New("--forward-cert and --forward-key belong together")
 	case o.maintenance && o.pairingCode == "":
 		return errors.New("--pairing-code-file is needed with --maintenance: without it the first stranger would own the node")
 	case o.logFormat != "text" && o.logFormat != "json":
 		return fmt.Errorf("--log-format %q: want text or json", o.logFormat)
 	}
 	return nil
+}
+
+// table is who may call what.
+func (o options) table() map[string][]string {
+	if o.methods != nil {
+		return o.methods
+	}
+	return methods
 }
 
 // run serves the API until ctx ends.
@@ -99,7 +124,15 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return fmt.Errorf("listen for API clients: %w", err)
 	}
 	log.Info("serving the API", "address", listener.Addr().String(), "maintenance", o.maintenance)
-	return server.serve(ctx, listener)
+	if server.join == nil {
+		return server.serve(ctx, listener)
+	}
+	joins, err := net.Listen("tcp", o.joinListen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for nodes that join: %w", err), listener.Close())
+	}
+	log.Info("letting nodes join", "address", joins.Addr().String())
+	return server.serveBoth(ctx, listener, joins)
 }
 
 func newLogger(format string, w io.Writer) *slog.Logger {

@@ -20,19 +20,22 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
+	clusterpb "github.com/keelson-os/keelson/pkg/api/cluster"
 	imagepb "github.com/keelson-os/keelson/pkg/api/image"
+	joinpb "github.com/keelson-os/keelson/pkg/api/join"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
 // testDeadline is far longer than anything in these tests takes.
-const testDeadline = 20 * time.Second
+const testDeadline = time.Minute
 
 // testNode is apid on a loopback port with real TLS, in front of a machined
 // that the test scripts.
 type testNode struct {
 	address  string
+	ip       string // in its certificate
 	ca       *pki.CA
 	options  options
 	machined *fakeMachined
@@ -43,9 +46,26 @@ type testNode struct {
 // startNode serves until the test ends. change may alter the flags.
 func startNode(t testing.TB, change func(*options)) *testNode {
 	t.Helper()
+	return startNodeOf(t, newCA(t, "os"), listenAt(t, "127.0.0.1:0"), change)
+}
+
+func listenAt(t testing.TB, address string) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+// startNodeOf serves on a listener, as a node of the CA's cluster.
+func startNodeOf(t testing.TB, ca *pki.CA, listener net.Listener, change func(*options)) *testNode {
+	t.Helper()
 	dir := t.TempDir()
-	n := &testNode{ca: newCA(t, "os"), log: &lineLog{}, machined: &fakeMachined{}}
+	n := &testNode{ca: ca, address: listener.Addr().String(), log: &lineLog{}, machined: &fakeMachined{}}
+	n.ip, _, _ = net.SplitHostPort(n.address)
 	n.options = options{
+		listen: n.address, etcdAdmin: filepath.Join(dir, "etcd.sock"), node: n.ip,
 		machined: filepath.Join(dir, "machined.sock"),
 		ca:       filepath.Join(dir, "ca.pem"), cert: filepath.Join(dir, "server.pem"), key: filepath.Join(dir, "server.key"),
 		kubeconfig: filepath.Join(dir, "kubeconfig"),
@@ -61,11 +81,6 @@ func startNode(t testing.TB, change func(*options)) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.server.serve(ctx, listener) }()
@@ -92,7 +107,7 @@ func newCA(t testing.TB, name string) *pki.CA {
 // writeCertificates replaces the node's files by ones of ca.
 func (n *testNode) writeCertificates(t testing.TB, ca *pki.CA) {
 	t.Helper()
-	pair, err := ca.Issue(pki.Request{CommonName: "node", IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Server: true, TTL: time.Hour})
+	pair, err := ca.Issue(pki.Request{CommonName: "node", IPs: []netip.Addr{netip.MustParseAddr(n.ip)}, Server: true, TTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,9 +171,13 @@ func testContext(t testing.TB) context.Context {
 type fakeMachined struct {
 	machinepb.UnimplementedMachineServiceServer
 	imagepb.UnimplementedImageServiceServer
+	clusterpb.UnimplementedClusterServiceServer
+	joinpb.UnimplementedJoinServiceServer
 	calls   atomic.Int64
 	version func(ctx context.Context) (*machinepb.VersionResponse, error)
 	events  func(stream grpc.ServerStreamingServer[machinepb.Event]) error
+	join    func(ctx context.Context, request *joinpb.JoinRequest) (*joinpb.JoinResponse, error)
+	nodes   func() ([]*clusterpb.Node, error)
 	server  *grpc.Server
 }
 
@@ -171,6 +190,8 @@ func (f *fakeMachined) serve(t testing.TB, socket string) {
 	f.server = grpc.NewServer()
 	machinepb.RegisterMachineServiceServer(f.server, f)
 	imagepb.RegisterImageServiceServer(f.server, f)
+	clusterpb.RegisterClusterServiceServer(f.server, f)
+	joinpb.RegisterJoinServiceServer(f.server, f)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -195,6 +216,20 @@ func (f *fakeMachined) Reboot(context.Context, *machinepb.RebootRequest) (*machi
 func (f *fakeMachined) Events(_ *machinepb.EventsRequest, stream grpc.ServerStreamingServer[machinepb.Event]) error {
 	f.calls.Add(1)
 	return f.events(stream)
+}
+
+func (f *fakeMachined) Join(ctx context.Context, request *joinpb.JoinRequest) (*joinpb.JoinResponse, error) {
+	f.calls.Add(1)
+	return f.join(ctx, request)
+}
+
+// Nodes is apid's own question, not a call of a client.
+func (f *fakeMachined) Nodes(context.Context, *clusterpb.NodesRequest) (*clusterpb.NodesResponse, error) {
+	if f.nodes == nil {
+		return &clusterpb.NodesResponse{}, nil
+	}
+	nodes, err := f.nodes()
+	return &clusterpb.NodesResponse{Nodes: nodes}, err
 }
 
 // Import answers with the number of bytes it got.

@@ -55,9 +55,12 @@ const (
 
 // server is the gRPC server and what it holds open.
 type server struct {
-	grpc     *grpc.Server
-	health   *health.Server
-	machined machined
+	grpc   *grpc.Server
+	health *health.Server
+	local  local
+	others *others
+	// join is where other nodes join; nil where they cannot.
+	join *joinDoor
 	// grace is how long calls under way may take to end.
 	grace time.Duration
 }
@@ -70,21 +73,25 @@ func newServer(o options, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	refused := newThrottledLog(log)
-	admit, largest := requireRole(log), maxRequest
+	local, err := dialProcesses(o)
+	if err != nil {
+		return nil, err
+	}
+	others, err := newOthers(o, local.machined, log)
+	if err != nil {
+		return nil, err
+	}
+	admit, route, largest := requireRole(o.table(), log), others.route, maxRequest
 	if o.maintenance {
 		code, err := readPairingCode(o.pairingCode)
 		if err != nil {
 			return nil, err
 		}
-		admit, largest = requirePairing(code, refused), maxStrangersRequest
+		admit, route, largest = requirePairing(code, refused), nil, maxStrangersRequest
 	}
-	machined, err := dialMachined(o.machined)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{health: health.NewServer(), machined: machined, grace: stopTimeout}
-	router := &router{direct: machined.direct}
-	entry := entry{admit: admit, log: log}
+	s := &server{health: health.NewServer(), local: local, others: others, grace: stopTimeout}
+	router := &router{direct: local.direct}
+	entry := entry{admit: admit, route: route, log: log}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(&loggedHandshakes{credentials.NewTLS(certs.config()), refused}),
 		grpc.UnaryInterceptor(entry.unary),
@@ -105,6 +112,9 @@ func newServer(o options, log *slog.Logger) (*server, error) {
 	}))
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflectionpb.RegisterServerReflectionServer(s.grpc, reflection.NewServerV1(reflection.ServerOptions{Services: served{}}))
+	if o.joinListen != "" {
+		s.join = newJoinDoor(certs, local.machined, log)
+	}
 	return s, nil
 }
 
@@ -129,7 +139,8 @@ func (s *server) stop() {
 
 func (s *server) close() {
 	s.grpc.Stop()
-	s.machined.conn.Close()
+	s.others.close()
+	s.local.close()
 }
 
 // served tells the reflection service which services there are. The gRPC

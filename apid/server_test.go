@@ -79,6 +79,15 @@ func TestWorkloadsBeforeBootstrapSayWhatToDo(t *testing.T) {
 	}
 }
 
+func TestWorkloadsOnAWorkerSayWhomToAsk(t *testing.T) {
+	n := startNode(t, func(o *options) { o.kubeconfig = "" })
+	_, err := workloadpb.NewWorkloadServiceClient(n.admin(t)).Get(testContext(t),
+		&workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: "pods"}})
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "ask a control-plane node") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestServeEndsThoughAStreamIsOpen(t *testing.T) {
 	n := startNode(t, nil)
 	n.machined.events = func(stream grpc.ServerStreamingServer[machinepb.Event]) error {
