@@ -78,6 +78,7 @@ colours off.`,
 		app.imageCommand(),
 		app.rebootCommand(),
 		app.shutdownCommand(),
+		app.resetCommand(),
 	)
 	in("workload",
 		app.applyCommand(),

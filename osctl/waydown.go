@@ -12,7 +12,7 @@ import (
 )
 
 // listenTimeout is how long a node may take to be heard before it is told to go
-// down all the same.
+// down all the same, and to be silent after it did.
 const listenTimeout = 10 * time.Second
 
 // wayDown shows what a node does on its way down, as long as it can be heard.
@@ -57,6 +57,15 @@ func (app *app) watchWayDown(ctx context.Context, node *client.Client) *wayDown 
 func (watch *wayDown) end() {
 	watch.cancel()
 	<-watch.ended
+}
+
+// hearOut listens to the end of a node that went down.
+func (watch *wayDown) hearOut() {
+	select {
+	case <-watch.ended:
+	case <-time.After(listenTimeout): // the connection's end is not known yet
+	}
+	watch.end()
 }
 
 func (watch *wayDown) show(event *machine.Event) {
