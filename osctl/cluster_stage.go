@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/status"
 
@@ -43,8 +44,9 @@ func (seen clusterLook) formed() bool {
 type nodeLook struct {
 	provision.NodeStatus
 	nodeAnswer
-	// started is set when its machine has been seen to run.
+	// started is set when its machine has been seen to run, and on is since when.
 	started bool
+	on      time.Duration
 }
 
 func (node nodeLook) answers() bool { return node.status != nil }

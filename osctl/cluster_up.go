@@ -69,7 +69,7 @@ func (app *app) act(ctx context.Context, machines machines, watch *watch, steps 
 	if len(next.start) > 0 {
 		watch.learn(func() {
 			for _, name := range next.start {
-				watch.started[name] = true
+				watch.noteStart(name)
 			}
 		})
 		return machines.Up(ctx, next.start...)
@@ -141,10 +141,13 @@ func decide(seen clusterLook) decision {
 	return next
 }
 
+// patience is how long an emulated machine is given before the next one is
+// switched on although its API is not up.
+const patience = 2 * time.Minute
+
 // nextStarts names the nodes to switch on now. With KVM all start at once.
 // Emulated machines slow each other down while they boot, and the cluster waits
-// for the first one: each starts when the one before it has its API up, which is
-// when most of its boot's work is done.
+// for the first one: each starts when the one before it has its API up.
 func nextStarts(seen clusterLook) []string {
 	var off []string
 	for _, node := range seen.nodes {
@@ -153,7 +156,7 @@ func nextStarts(seen clusterLook) []string {
 			if seen.emulated {
 				break
 			}
-		} else if seen.emulated && !node.answered && node.PID != 0 {
+		} else if seen.emulated && !node.answered && node.PID != 0 && node.on < patience {
 			return nil
 		}
 	}

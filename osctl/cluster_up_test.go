@@ -124,6 +124,7 @@ func TestDecide(t *testing.T) {
 		"only the first control-plane node is asked":  {look("BAb", emulated), "waiting for the API of n1"},
 		"a ready cluster":                             {look("RRRr", bootstrapped), "waiting until everything is healthy; done"},
 		"never done without a bootstrap":              {look("Rr", emulated), "bootstrapping n1"},
+		"one that hangs does not hold up the others":  {look("RBOo", func(seen *clusterLook) { bootstrapped(seen); seen.nodes[1].on = patience }), "start n3; waiting until everything is healthy"},
 		"a worker that boots is waited for":           {look("RRRa", bootstrapped), "waiting until everything is healthy"},
 		"a machine that has ended":                    {look("Eb", emulated), "waiting for the API of n1; the machine of node n1 has ended"},
 		"with KVM a node that ended is not started":   {look("Re", func(seen *clusterLook) { seen.bootstrapped = true }), "waiting until everything is healthy; the machine of node n2 has ended"},

@@ -37,7 +37,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	answers map[string]nodeAnswer
-	started map[string]bool // has been seen to run
+	started map[string]time.Time // when its machine was first seen to run
 	// What a control-plane node last said of all.
 	kubernetes map[string]*cluster.Node
 	members    map[string]*etcd.Member
@@ -60,7 +60,7 @@ func (app *app) newWatch(ctx context.Context, layout provision.Layout, access *c
 	ctx, cancel := context.WithCancel(ctx)
 	watch := &watch{
 		app: app, nodes: layout.Nodes, cancel: cancel,
-		clients: map[string]*client.Client{}, answers: map[string]nodeAnswer{}, started: map[string]bool{},
+		clients: map[string]*client.Client{}, answers: map[string]nodeAnswer{}, started: map[string]time.Time{},
 	}
 	for _, node := range layout.Nodes {
 		own, err := app.connectTo(ctx, access.Options(node.API.String()))
@@ -201,11 +201,23 @@ func (watch *watch) look(state provision.Status) clusterLook {
 	}
 	for _, node := range state.Nodes {
 		if node.PID != 0 {
-			watch.started[node.Name] = true
+			watch.noteStart(node.Name)
 		}
-		seen.nodes = append(seen.nodes, nodeLook{NodeStatus: node, nodeAnswer: watch.answers[node.Name], started: watch.started[node.Name]})
+		since, started := watch.started[node.Name]
+		look := nodeLook{NodeStatus: node, nodeAnswer: watch.answers[node.Name], started: started}
+		if started {
+			look.on = watch.app.now().Sub(since)
+		}
+		seen.nodes = append(seen.nodes, look)
 	}
 	return seen
+}
+
+// noteStart remembers that a machine runs, or should; the lock is held.
+func (watch *watch) noteStart(node string) {
+	if _, known := watch.started[node]; !known {
+		watch.started[node] = watch.app.now()
+	}
 }
 
 // asked makes one call with a deadline of its own.

@@ -7,6 +7,9 @@ import (
 	"unicode/utf8"
 )
 
+// minDetail is how many characters of a detail are worth their place.
+const minDetail = 10
+
 // nodeRow is one node's line of the table below a step.
 type nodeRow struct {
 	node, role string
@@ -71,7 +74,9 @@ func (steps *steps) tableLines(width int) []string {
 			}
 			line.WriteString(padded)
 		}
-		line.WriteString(fit(row[3], width-widths[0]-widths[1]-widths[2]-6))
+		if room := width - widths[0] - widths[1] - widths[2] - 6; room >= minDetail {
+			line.WriteString(fit(row[3], room))
+		}
 		text := strings.TrimRight(line.String(), " ")
 		if i == 0 {
 			text = steps.app.paint(faint, text)
