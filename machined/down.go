@@ -48,13 +48,19 @@ func (n *node) drain(ctx context.Context) error {
 	if limit == 0 || n.kubernetes == nil {
 		return nil
 	}
+	ctx, cancel := n.whilePatient(ctx)
+	defer cancel()
 	err := n.kubernetes.Drain(ctx, limit, func(message string) {
 		n.log.Info(message)
 		n.events.Publish(api.KindMachine, "drain", "progress", message)
 	})
-	if errors.Is(err, kubernetes.ErrAlone) {
+	switch {
+	case errors.Is(err, kubernetes.ErrAlone):
 		n.log.Info(err.Error())
 		n.events.Publish(api.KindMachine, "drain", "skipped", err.Error())
+		return nil
+	case n.patience.Err() != nil:
+		n.log.Info("hurrying: pods are not waited for any more")
 		return nil
 	}
 	return err
@@ -107,11 +113,13 @@ func (n *node) stopService(ctx context.Context, name string) error {
 // endPods lets kubelet end its pods, each in its own time within the config's.
 func (n *node) endPods(ctx context.Context) error {
 	limit := n.stop.endTime(n.config)
-	if limit == 0 || n.logind == nil {
+	if limit == 0 || n.logind == nil || n.patience.Err() != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := n.whilePatient(ctx)
 	defer cancel()
+	ctx, cancelLimit := context.WithTimeout(ctx, limit)
+	defer cancelLimit()
 	return n.logind.Prepare(ctx)
 }
 

@@ -47,6 +47,7 @@ func newNode(life context.Context, machine host.OS, out io.Writer) *node {
 		reports: reports{stage: booting, problems: map[string]string{}},
 	}
 	n.watch, n.unwatch = context.WithCancel(life)
+	n.patience, n.hurry = context.WithCancel(life)
 	n.log = slog.New(&lineHandler{sinceBoot: machine.SinceBoot, memory: n.ownLog, console: n.console})
 	n.reaper = supervise.NewReaper(func(pid int) { n.log.Debug("orphan reaped", "pid", pid) })
 	return n
@@ -59,6 +60,7 @@ type reports struct {
 	phase    string
 	problems map[string]string     // by phase or part of machined; one a line
 	hasVar   bool                  // /var is the disk's
+	going    api.StopKind          // once the stage is stopping
 	loaded   *machineconfig.Config // what the node runs by; nil in maintenance
 }
 

@@ -39,10 +39,7 @@ func (n *node) checkReset(ctx context.Context, config *machineconfig.Config, for
 	return checkLeaving(ctx)
 }
 
-// leaveCluster takes the node out of its cluster. From the moment its disk is
-// condemned, just before it leaves etcd, a power cut leads to a fresh node,
-// whose place the others keep or not: with an empty disk it takes that place.
-// The other way round it would come back with the data of a member that is none.
+// leaveCluster takes the node out of its cluster.
 func (n *node) leaveCluster(ctx context.Context) error {
 	// The drain may have taken a day.
 	if err := n.checkReset(ctx, n.config, n.stop.Force); err != nil {
@@ -50,21 +47,39 @@ func (n *node) leaveCluster(ctx context.Context) error {
 	}
 	n.removeNode(ctx)
 	options := n.storageOptions(n.config)
-	if err := storage.Condemn(ctx, options); err != nil {
+	way := departure{
+		condemn: func(ctx context.Context) error { return storage.Condemn(ctx, options) },
+		spare:   func(ctx context.Context) error { return storage.Spare(ctx, options) },
+		leave:   func(context.Context) error { return nil },
+	}
+	if n.isControlPlane() {
+		way.leave = func(ctx context.Context) error {
+			err := leaveEtcd(ctx, n.stop.Force)
+			if err != nil && n.stop.Force {
+				n.log.Warn("the others are not told that this node's etcd member is gone: remove it there (osctl etcd remove)", "error", err)
+				return nil
+			}
+			return err
+		}
+	}
+	return way.run(ctx)
+}
+
+// departure is what makes a node leave for good, or not at all.
+type departure struct{ condemn, leave, spare func(context.Context) error }
+
+// run condemns the disk before the node leaves etcd, so that a power cut between
+// the two leads to a fresh node, which takes the place that the others keep for
+// it. The other way round it would come back with the data of a member that is
+// none.
+func (d departure) run(ctx context.Context) error {
+	if err := d.condemn(ctx); err != nil {
 		return err
 	}
-	if !n.isControlPlane() {
-		return nil
+	if err := d.leave(ctx); err != nil {
+		return errors.Join(err, d.spare(ctx))
 	}
-	err := leaveEtcd(ctx, n.stop.Force)
-	switch {
-	case err == nil:
-		return nil
-	case n.stop.Force:
-		n.log.Warn("the others are not told that this node's etcd member is gone: remove it there (osctl etcd remove)", "error", err)
-		return nil
-	}
-	return errors.Join(err, storage.Spare(ctx, options))
+	return nil
 }
 
 // removeNode removes the node from Kubernetes, where it may: a worker's stays,

@@ -103,7 +103,7 @@ var rebootSequence = sequence{name: "reboot", phases: slices.Concat(handOverPhas
 var resetSequence = sequence{name: "reset", phases: slices.Concat(
 	handOverPhases,
 	[]phase{{"cluster", giveUp, []task{
-		{"membership", 2 * time.Minute, supervise.FailTask, (*node).leaveCluster},
+		{"membership", 3 * time.Minute, supervise.FailTask, (*node).leaveCluster},
 	}}},
 	downPhases,
 	[]phase{{"wipe", goOn, []task{
@@ -150,6 +150,8 @@ type node struct {
 	life       context.Context // of what lasts until the machine stops
 	watch      context.Context // of what follows the cluster, until unwatch
 	unwatch    context.CancelFunc
+	patience   context.Context // of the way down with its pods, until hurry
+	hurry      context.CancelFunc
 	os         host.OS
 	log        *slog.Logger
 	console    *console

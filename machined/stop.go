@@ -69,27 +69,38 @@ func (r stopRequest) deadline(config *machineconfig.Config) time.Duration {
 	return all
 }
 
-var errStopping = errors.New("the node is on its way down already")
+var errStopping = errors.New("the node is on its way down already; if it waits for pods, the same with --force ends that")
 
 // RequestStop implements api.Node.
 func (n *node) RequestStop(ctx context.Context, stop api.Stop) error {
-	if stop.Kind == api.StopReset {
-		n.mu.Lock()
-		config, stage := n.loaded, n.stage
-		n.mu.Unlock()
-		if stage == stopping {
-			return errStopping
-		}
+	n.mu.Lock()
+	config, onItsWay := n.loaded, n.stage == stopping
+	n.mu.Unlock()
+	if stop.Kind == api.StopReset && !onItsWay {
 		if err := n.checkReset(ctx, config, stop.Force); err != nil {
 			return err
 		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.stage == stopping {
-		return errStopping
+	switch {
+	case n.stage != stopping:
+		n.stage, n.going = stopping, stop.Kind
+		n.stops <- stopRequest{stop} // has room for the only one
+		return nil
+	case stop.Force && stop.Kind == n.going:
+		n.hurry()
+		return nil
 	}
-	n.stage = stopping
-	n.stops <- stopRequest{stop} // has room for the only one
-	return nil
+	return errStopping
+}
+
+// whilePatient is ctx until the node is told to hurry.
+func (n *node) whilePatient(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(n.patience, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }

@@ -28,14 +28,25 @@ func TestStopIsAcceptedOnce(t *testing.T) {
 		t.Errorf("stage %s", stage)
 	}
 	request := <-n.stops
+	patient, cancel := n.whilePatient(t.Context())
+	defer cancel()
 	for _, kind := range []api.StopKind{api.StopShutdown, api.StopReset} {
-		again.Kind = kind
+		again.Kind, again.Force = kind, true
 		if err := n.RequestStop(t.Context(), again); !errors.Is(err, errStopping) {
 			t.Errorf("a %s was accepted while the node goes down: %v", kind, err)
 		}
 	}
-	if request.By != "eve" {
-		t.Errorf("request %+v", request)
+	if request.By != "eve" || patient.Err() != nil {
+		t.Errorf("request %+v, %v", request, patient.Err())
+	}
+	// The same once more, but at once.
+	if err := n.RequestStop(t.Context(), api.Stop{Kind: api.StopReboot, Force: true}); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-patient.Done():
+	case <-time.After(30 * time.Second):
+		t.Error("it does not hurry")
 	}
 }
 
