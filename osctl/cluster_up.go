@@ -75,6 +75,9 @@ func (app *app) act(ctx context.Context, machines machines, watch *watch, steps 
 		return machines.Up(ctx, next.start...)
 	}
 	steps.begin(next.step)
+	if next.note {
+		return machines.SetBootstrapped(ctx)
+	}
 	if next.bootstrap == "" {
 		return nil
 	}
@@ -106,8 +109,10 @@ type decision struct {
 	step string
 	// start names nodes to switch on.
 	start []string
-	// bootstrap names the node to make the first of the cluster.
+	// bootstrap names the node to make the first of the cluster; note says that
+	// there is one, which is not known yet.
 	bootstrap string
+	note      bool
 	done      bool
 	// err is what waiting cannot mend.
 	err error
@@ -124,7 +129,9 @@ func decide(seen clusterLook) decision {
 			next.err = err
 		}
 	}
-	if seen.bootstrapped {
+	if seen.formed() {
+		// Somebody else may have bootstrapped it, perhaps of a snapshot.
+		next.note = !seen.bootstrapped
 		return next
 	}
 	next.done = false

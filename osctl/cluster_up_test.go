@@ -123,7 +123,8 @@ func TestDecide(t *testing.T) {
 		"the first was off":                           {look("OOo", emulated), "start n1; waiting for the API of n1"},
 		"only the first control-plane node is asked":  {look("BAb", emulated), "waiting for the API of n1"},
 		"a ready cluster":                             {look("RRRr", bootstrapped), "waiting until everything is healthy; done"},
-		"never done without a bootstrap":              {look("Rr", emulated), "bootstrapping n1"},
+		"somebody else bootstrapped it":               {look("Rr", emulated), "waiting until everything is healthy; note; done"},
+		"never done without a bootstrap":              {look("Aa", emulated), "bootstrapping n1"},
 		"one that hangs does not hold up the others":  {look("RBOo", func(seen *clusterLook) { bootstrapped(seen); seen.nodes[1].on = patience }), "start n3; waiting until everything is healthy"},
 		"a worker that boots is waited for":           {look("RRRa", bootstrapped), "waiting until everything is healthy"},
 		"a machine that has ended":                    {look("Eb", emulated), "waiting for the API of n1; the machine of node n1 has ended"},
@@ -139,6 +140,9 @@ func TestDecide(t *testing.T) {
 			parts = append(parts, "start "+strings.Join(next.start, " "))
 		}
 		parts = append(parts, strings.TrimSpace(next.step+" "+next.bootstrap))
+		if next.note {
+			parts = append(parts, "note")
+		}
 		if next.done {
 			parts = append(parts, "done")
 		}
