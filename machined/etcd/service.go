@@ -31,6 +31,8 @@ const (
 	program    = "/usr/bin/etcd"
 	dataDir    = "/var/lib/etcd"
 	secretsDir = "/run/keelson/secrets/etcd"
+	// snapshotsDir lies beside the data: what removes one keeps the other.
+	snapshotsDir = "/var/lib/etcd-snapshots"
 	// AdminSocket is where the member serves pkg/api/etcd.
 	AdminSocket = "/run/keelson/etcd/admin.sock"
 )
@@ -60,11 +62,13 @@ type Options struct {
 	CA *pki.CA
 	// LookupUser finds the service's user.
 	LookupUser func(name string) (supervise.User, error)
+	// StoreKeys are those to the store that snapshots are sent to.
+	StoreKeys machineconfig.S3Keys
 	// AdminUser is the user whose group may open the admin socket.
 	AdminUser string
 
 	// Where things are; empty means where a node has them.
-	Program, DataDir, SecretsDir, AdminSocket string
+	Program, DataDir, SnapshotsDir, SecretsDir, AdminSocket string
 	// ClientPort and PeerPort; zero means etcd's own.
 	ClientPort, PeerPort int
 }
@@ -72,6 +76,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	setDefault(&o.Program, program)
 	setDefault(&o.DataDir, dataDir)
+	setDefault(&o.SnapshotsDir, snapshotsDir)
 	setDefault(&o.SecretsDir, secretsDir)
 	setDefault(&o.AdminSocket, AdminSocket)
 	setDefault(&o.ClientPort, clientPort)
@@ -153,6 +158,11 @@ func (s *Service) prepare(context.Context) error {
 	// Whom to join, should there be no data. The supervisor fixes arguments
 	// once; what the config says may change.
 	files[joinFile] = []byte(strings.Join(s.options.others(), "\n"))
+	if s.options.Config.Snapshots.S3.Endpoint != "" {
+		if files[storeFile], err = storeConfig(s.options); err != nil {
+			return err
+		}
+	}
 	if err := secretdir.Write(s.options.SecretsDir, owner, files); err != nil {
 		return err
 	}
@@ -161,6 +171,9 @@ func (s *Service) prepare(context.Context) error {
 		return fmt.Errorf("find who may open etcd's admin socket: %w", err)
 	}
 	if err := makeAdminFolder(s.options.AdminSocket, owner, int(group.GID)); err != nil {
+		return err
+	}
+	if err := secretdir.Make(s.options.SnapshotsDir, owner); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -202,7 +215,7 @@ func patience(o Options) machineconfig.Etcd {
 // args are the flags of machined/etcd/server.
 func args(o Options) []string {
 	secret := func(name string) string { return filepath.Join(o.SecretsDir, name) }
-	return []string{
+	return append([]string{
 		"--name=" + o.Hostname,
 		"--data-dir=" + o.DataDir,
 		"--bootstrap-if=" + filepath.Join(o.DataDir, pendingMark),
@@ -223,5 +236,5 @@ func args(o Options) []string {
 		"--heartbeat-interval=" + patience(o).HeartbeatInterval.String(),
 		"--election-timeout=" + patience(o).ElectionTimeout.String(),
 		"--admin-socket=" + o.AdminSocket,
-	}
+	}, snapshotArgs(o)...)
 }

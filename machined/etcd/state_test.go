@@ -46,7 +46,7 @@ func newService(t *testing.T) *Service {
 		LookupUser: func(string) (supervise.User, error) {
 			return supervise.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, nil
 		},
-		DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "admin.sock"),
+		DataDir: filepath.Join(base, "data"), SnapshotsDir: filepath.Join(base, "snapshots"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "admin.sock"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -143,6 +143,7 @@ func TestPatience(t *testing.T) {
 func TestArgs(t *testing.T) {
 	s := newService(t)
 	s.options.DataDir, s.options.SecretsDir, s.options.AdminSocket = dataDir, secretsDir, AdminSocket
+	s.options.SnapshotsDir = snapshotsDir
 	want := []string{
 		"--name=node-1",
 		"--data-dir=/var/lib/etcd",
@@ -164,6 +165,10 @@ func TestArgs(t *testing.T) {
 		"--heartbeat-interval=500ms",
 		"--election-timeout=5s",
 		"--admin-socket=/run/keelson/etcd/admin.sock",
+		"--snapshot-dir=/var/lib/etcd-snapshots",
+		"--snapshot-interval=6h0m0s",
+		"--snapshot-keep=8",
+		"--snapshot-max-age=168h0m0s",
 	}
 	if got := s.Spec().Args; !slices.Equal(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)

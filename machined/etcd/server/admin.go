@@ -28,6 +28,7 @@ type admin struct {
 	events      *events
 	learners    learners
 	added       chan struct{} // a learner was added through this member
+	snapshots   snapshots
 
 	defragmenting sync.Mutex
 
@@ -49,7 +50,7 @@ func newAdmin(flags *flags, log *zap.Logger) (*admin, error) {
 	}
 	a := &admin{
 		flags: flags, log: log, credentials: credentials, prober: newProber(credentials),
-		events: &events{}, added: make(chan struct{}, 1),
+		events: &events{}, added: make(chan struct{}, 1), snapshots: newSnapshots(&flags.snapshots, log),
 	}
 	a.tell("etcd is starting")
 	return a, nil
@@ -89,5 +90,8 @@ func (a *admin) tasks() []task {
 	return []task{
 		{"promotion of learners", a.promoteLearners},
 		{"this member's own vote", a.awaitVote},
+		{"snapshots", a.makeSnapshots},
+		{"the snapshot store", a.sendSnapshots},
+		{"defragmentation", a.defragmentMembers},
 	}
 }

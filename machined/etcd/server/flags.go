@@ -24,6 +24,8 @@ type flags struct {
 	learnerTimeout, rejoinAfter                time.Duration
 	adminSocket                                string
 	adminGroup                                 int
+	snapshots                                  snapshotFlags
+	defragmentInterval                         time.Duration
 }
 
 func parseFlags(args []string) (*flags, error) {
@@ -58,6 +60,8 @@ func parseFlags(args []string) (*flags, error) {
 	set.DurationVar(&f.compactAfter, "auto-compaction", time.Hour, "history kept")
 	set.StringVar(&f.adminSocket, "admin-socket", "", "`path` of the unix socket of this member's own API")
 	set.IntVar(&f.adminGroup, "admin-group", 0, "`ID` of the group that may open it; 0 leaves it as its folder makes it")
+	f.snapshots.add(set)
+	set.DurationVar(&f.defragmentInterval, "defragment-interval", 10*time.Minute, "how often a leader looks whether defragmenting pays; 0 for never")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	if err := set.Parse(args); err != nil {
 		return nil, err
@@ -67,7 +71,7 @@ func parseFlags(args []string) (*flags, error) {
 	}
 	var missing []string
 	set.VisitAll(func(each *flag.Flag) {
-		if each.Value.String() == "" && each.Name != "join-from" {
+		if each.Value.String() == "" && each.Name != "join-from" && each.Name != "snapshot-store" {
 			missing = append(missing, "--"+each.Name)
 		}
 	})

@@ -69,6 +69,7 @@ func (a *admin) Status(ctx context.Context, _ *etcdapi.StatusRequest) (*etcdapi.
 	for _, each := range server.Alarms() {
 		response.Problems = append(response.Problems, alarmProblem(m, each))
 	}
+	response.Problems = append(response.Problems, a.snapshots.problems()...)
 	return response, nil
 }
 

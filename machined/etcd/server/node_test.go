@@ -101,7 +101,7 @@ func (c *cluster) node(name string) *node {
 		LookupUser: func(string) (supervise.User, error) {
 			return supervise.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, nil
 		},
-		Program: os.Args[0], DataDir: filepath.Join(base, "data"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "sock"),
+		Program: os.Args[0], DataDir: filepath.Join(base, "data"), SnapshotsDir: filepath.Join(base, "snapshots"), SecretsDir: filepath.Join(base, "secrets"), AdminSocket: filepath.Join(base, "admin", "sock"),
 		ClientPort: freePort(c.t), PeerPort: freePort(c.t),
 	}}
 	c.nodes = append(c.nodes, n)

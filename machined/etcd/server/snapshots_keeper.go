@@ -21,6 +21,10 @@ const lookAgain = 10 * time.Minute
 // data may be newer than the revision, never older.
 type pin func() (data pinned, revision int64, err error)
 
+// errNotNow is pin's when a snapshot would be of no use now. That is no
+// problem of the snapshots.
+var errNotNow = errors.New("not now")
+
 // keeper makes this member's snapshots and keeps some of them.
 type keeper struct {
 	dir              string
@@ -99,7 +103,11 @@ func (k *keeper) step(ctx context.Context, source pin) (time.Duration, error) {
 	if wait := untilNext(list, k.interval, k.now()); wait > 0 {
 		return wait, nil
 	}
-	if err := k.make(ctx, source); err != nil {
+	err = k.make(ctx, source)
+	if errors.Is(err, errNotNow) {
+		return firstRetry, nil
+	}
+	if err != nil {
 		return 0, err
 	}
 	select {

@@ -204,6 +204,14 @@ func TestKeeperFailsWithoutLeavingAnything(t *testing.T) {
 	}
 }
 
+func TestKeeperWaitsWithoutAProblem(t *testing.T) {
+	k := newTestKeeper(t)
+	wait, err := k.step(t.Context(), func() (pinned, int64, error) { return nil, 0, errNotNow })
+	if wait != firstRetry || err != nil || len(k.names(t)) > 0 {
+		t.Errorf("waits %s, %v", wait, err)
+	}
+}
+
 func TestTidyRemovesOnlyItsOwn(t *testing.T) {
 	dir := t.TempDir()
 	name := snapshotName(noon, 1)
