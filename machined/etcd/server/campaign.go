@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"regexp"
 	"time"
 
@@ -23,12 +25,26 @@ func (a *admin) Campaign(request *etcdapi.CampaignRequest, stream etcdapi.EtcdSe
 	if err != nil {
 		return err
 	}
+	// A member that stops takes no more part; machined asks the next one.
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	go func() {
+		defer cancel()
+		select {
+		case <-m.Server.StopNotify():
+		case <-ctx.Done():
+		}
+	}()
 	c := candidate{kv: m.client, key: seatPrefix + request.GetName(), name: a.flags.name}
-	return c.run(stream.Context(), func(holder string, until time.Time) error {
+	err = c.run(ctx, func(holder string, until time.Time) error {
 		response := &etcdapi.CampaignResponse{HolderName: holder}
 		if left := time.Until(until); left > 0 {
 			response.Holder, response.ValidFor = true, durationpb.New(left)
 		}
 		return stream.Send(response)
 	})
+	if errors.Is(err, context.Canceled) && stream.Context().Err() == nil {
+		return status.Error(codes.Unavailable, "etcd is stopping")
+	}
+	return err
 }

@@ -64,6 +64,11 @@ func (s sight) free(at time.Time) bool {
 	return !s.since.IsZero() && (s.revision == 0 || at.Sub(s.since) >= takeAfter)
 }
 
+// wait is the pause before the next look.
+func (s sight) wait(at time.Time) time.Duration {
+	return max(0, min(lookEvery, takeAfter-at.Sub(s.since)))
+}
+
 // candidate takes part in one election.
 type candidate struct {
 	kv   clientv3.KV
@@ -84,10 +89,8 @@ func (c *candidate) run(ctx context.Context, tell tellFunc) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		pause := lookEvery
-		if err != nil {
-			pause = seatRetry
-		} else {
+		pause := seatRetry
+		if err == nil {
 			before := known
 			known = known.see(now, time.Now())
 			if !told || known.holder() != before.holder() {
@@ -101,7 +104,9 @@ func (c *candidate) run(ctx context.Context, tell tellFunc) error {
 					return err
 				}
 				// Lost, or never won: what is known is out of date.
-				known, pause = sight{}, seatRetry
+				known = sight{}
+			} else {
+				pause = known.wait(time.Now())
 			}
 		}
 		if err := wait(ctx, pause); err != nil {
