@@ -19,10 +19,12 @@ import (
 )
 
 // How long a node may take to answer when it is watched: a boot goes on
-// whether it does or not. A health check asks others and takes longer.
+// whether it does or not. What asks other nodes in turn takes longer, when one of
+// them is dead.
 const (
-	lookTimeout   = 5 * time.Second
-	healthTimeout = 15 * time.Second
+	lookTimeout    = 5 * time.Second
+	clusterTimeout = 10 * time.Second
+	healthTimeout  = 15 * time.Second
 )
 
 // watch asks every node of a cluster, again and again and at once, how it is.
@@ -101,7 +103,7 @@ func (watch *watch) once(ctx context.Context, state provision.Status) {
 			watch.answers[name] = answer
 		}
 	})
-	ctx, cancel = context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel = context.WithTimeout(ctx, clusterTimeout)
 	defer cancel()
 	watch.askCluster(ctx)
 }
@@ -160,7 +162,7 @@ func (watch *watch) askCluster(ctx context.Context) {
 			watch.learn(func() { watch.noNodes = status.Code(err) == codes.Unimplemented })
 		}
 		if members == nil {
-			members, err = asked(ctx, lookTimeout, watch.client(node.Name).Etcd.Members, &etcd.MembersRequest{})
+			members, err = asked(ctx, clusterTimeout, watch.client(node.Name).Etcd.Members, &etcd.MembersRequest{})
 			watch.learn(func() { watch.noMembers = status.Code(err) == codes.Unimplemented })
 		}
 		if nodes != nil && members != nil {
