@@ -56,6 +56,7 @@ func (n *node) startEtcd(ctx context.Context) error {
 			Hostname: state.Hostname, NodeIP: state.NodeIP, Config: n.config.Cluster.Etcd,
 			Alone:     len(n.config.Cluster.ControlPlane.Addresses) <= 1,
 			ClusterID: n.config.Secrets.ClusterID, CA: ca, Peers: n.controlPlaneHosts, LookupUser: n.lookupUser, AdminUser: api.Front,
+			StoreKeys: n.config.Secrets.SnapshotStore,
 		})
 		if err != nil {
 			return err
