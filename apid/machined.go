@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	etcdpb "github.com/keelson-os/keelson/pkg/api/etcd"
 	"github.com/keelson-os/keelson/pkg/client"
 )
 
@@ -24,6 +26,33 @@ func redial(deadline time.Duration) grpc.ConnectParams {
 	params.Backoff.BaseDelay = 100 * time.Millisecond
 	params.Backoff.MaxDelay = maxRedial
 	return params
+}
+
+// local is where the calls of this node go that apid does not answer itself.
+type local struct {
+	machined, etcd localBackend
+}
+
+func dialProcesses(o options) (local, error) {
+	machined, err := dialMachined(o.machined)
+	if err != nil {
+		return local{}, err
+	}
+	etcd, err := dialEtcd(o.etcdAdmin)
+	return local{machined, etcd}, err
+}
+
+// direct chooses by the method's service.
+func (l local) direct(method string) backend {
+	if strings.HasPrefix(method, "/"+etcdpb.EtcdService_ServiceDesc.ServiceName+"/") {
+		return l.etcd
+	}
+	return l.machined
+}
+
+func (l local) close() {
+	l.machined.Close()
+	l.etcd.Close()
 }
 
 // localBackend is a process of this node, behind its unix socket.

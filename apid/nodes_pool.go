@@ -33,8 +33,9 @@ const (
 
 // otherAlive ends calls to a node that vanished: it is asked for a sign of life
 // after Time, not more often than it takes (minKeepalive), and what was sent may
-// stay unacknowledged for Timeout.
-var otherAlive = keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 15 * time.Second}
+// stay unacknowledged for Timeout. It is asked also between calls, so that the
+// next one seldom meets a connection that is dead already.
+var otherAlive = keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 15 * time.Second, PermitWithoutStream: true}
 
 // pool holds one connection for each other node that was asked for lately.
 type pool struct {

@@ -68,7 +68,7 @@ func newApp() *app {
 func (app *app) globalFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&app.contextName, "context", "", "context of the client config to use instead of the current one")
-	flags.StringSliceVarP(&app.nodes, "node", "N", nil, "nodes to ask, by name or address: NAME[,NAME…], or all; may be repeated. They are reached through an endpoint; HOST:PORT is dialled itself")
+	flags.StringSliceVarP(&app.nodes, "node", "N", nil, "nodes to ask, by name or address: NAME[,NAME…], or all; HOST:PORT is dialled by itself, not through an endpoint")
 	flags.StringVar(&app.endpoint, "endpoint", "", "HOST[:PORT] of a node in maintenance mode (with --fingerprint and --pairing-code)")
 	flags.StringVar(&app.fingerprint, "fingerprint", "", "SHA-256 of the node's certificate, as its console shows it")
 	flags.StringVar(&app.pairingCode, "pairing-code", "", "pairing code, as the node's console shows it")

@@ -30,6 +30,14 @@ func (app *app) root() *cobra.Command {
 		Short: "Drive Keelson nodes, clusters, and what runs on them",
 		Long: `osctl drives Keelson nodes and clusters, and what runs on them.
 
+A node is asked with -N NAME, several at once with -N NAME,NAME or -N all. They
+are reached through one endpoint of the context. Answers of several nodes tell
+whose they are: tables begin with a column NODE, lines with "NAME: "; JSON and
+YAML are a list of objects with the field "node", or for what is streamed (logs,
+events, dmesg, image import) one object on a line or in a YAML document. A node
+that fails costs one line on standard error and the exit code 1; the answers of
+the others are shown.
+
 Exit codes: 0 success; 1 the command did not succeed; 2 it was called wrongly;
 130 it was interrupted; "exec" passes on the exit code of the program it ran.
 Environment: OSCTL_CONFIG is the path of the client config, NO_COLOR switches
