@@ -73,6 +73,9 @@ func TestRealMachine(t *testing.T) {
 	eventually(t, "the guest booted", func() bool { return hellos() == 1 })
 	wantState("running", true)
 
+	check(t, c.restartNetwork(t.Context())) // QEMU takes the new one
+	wantState("running", true)
+
 	check(t, c.Reset(t.Context(), "cp-1"))
 	eventually(t, "the guest booted again", func() bool { return hellos() == 2 })
 	check(t, c.Pause(t.Context(), "cp-1"))
