@@ -64,8 +64,8 @@ func TestClusterCreateOfSeveralNodes(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit code %d: %s", code, harness.err)
 	}
-	if !slices.Equal(fake.options.Start, []string{"ha-1"}) || !fake.bootstrapped {
-		t.Errorf("started first %v, bootstrapped %v", fake.options.Start, fake.bootstrapped)
+	if !slices.Equal(fake.options.Start, []string{"ha-1"}) || !fake.bootstrapped.Load() {
+		t.Errorf("started first %v, bootstrapped %v", fake.options.Start, fake.bootstrapped.Load())
 	}
 	for name, want := range map[string]string{"ha-1": "controlplane 2048", "ha-2": "controlplane 2048", "ha-3": "worker 1024"} {
 		config, err := machineconfig.Decode(name, bytes.NewReader(fake.configs[name]))

@@ -67,7 +67,8 @@ func newGrownHarness(t *testing.T, leaveErr error) (*harness, *fakeMachines, *fa
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	fake := newFakeMachines("dev", 3, 1)
-	fake.pid, fake.bootstrapped = 7, true
+	fake.pid = 7
+	fake.bootstrapped.Store(true)
 	layout, err := fake.Layout()
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +175,7 @@ func TestAddNodesRefuses(t *testing.T) {
 	harness.fails(t, exitUsage, []string{"--count 0"}, "cluster", "node", "add", "--count", "0")
 	harness.fails(t, exitUsage, []string{"would have 8 control-plane nodes"}, "cluster", "node", "add", "--control-plane", "--count", "5")
 	harness.fails(t, exitUsage, []string{"name one"}, "cluster", "node", "add", "dev", "--cluster", "x")
-	fake.bootstrapped = false
+	fake.bootstrapped.Store(false)
 	harness.fails(t, exitError, []string{"osctl cluster start dev"}, "cluster", "node", "add")
 	if len(fake.did) > 0 {
 		t.Errorf("did %v", fake.did)

@@ -53,6 +53,7 @@ func TestClusterStatus(t *testing.T) {
 
 func TestClusterStatusAsksTheNodes(t *testing.T) {
 	harness, fake, _ := newCreateHarness(t, nil)
+	fake.bootstrapped.Store(true)
 	fake.of(provision.Options{Name: "dev", Nodes: []provision.Node{{Name: "dev-1", ControlPlane: true}}})
 	if code := harness.run(t, "cluster", "status", "-o", "json"); code != exitOK {
 		t.Fatal(harness.err)

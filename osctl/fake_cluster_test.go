@@ -31,7 +31,7 @@ type fakeCluster struct {
 	// nodes are those of the cluster; dead names one that does not answer.
 	nodes []*cluster.Node
 	dead  string
-	// machines, if set, are the nodes instead; all of them are ready.
+	// machines, if set, are the nodes instead; once bootstrapped, all are ready.
 	machines *fakeMachines
 }
 
@@ -62,7 +62,7 @@ func (node *fakeCluster) Kubeconfig(context.Context, *cluster.KubeconfigRequest)
 }
 
 func (node *fakeCluster) Nodes(context.Context, *cluster.NodesRequest) (*cluster.NodesResponse, error) {
-	if node.machines != nil {
+	if node.machines != nil && node.machines.bootstrapped.Load() {
 		answer := &cluster.NodesResponse{}
 		for _, machine := range node.machines.options.Nodes {
 			answer.Nodes = append(answer.Nodes, &cluster.Node{Name: machine.Name, ControlPlane: machine.ControlPlane, Ready: true, Version: "v1.37.1"})

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -24,7 +25,8 @@ type fakeMachines struct {
 	pid     int
 	err     error
 
-	destroyed, bootstrapped bool
+	destroyed    bool
+	bootstrapped atomic.Bool // nodes ask too
 	// did is what was done to single machines and the network.
 	did   []string
 	rules []vnet.FaultRule
@@ -58,7 +60,7 @@ func (fake *fakeMachines) Up(_ context.Context, only ...string) error {
 }
 
 func (fake *fakeMachines) SetBootstrapped(context.Context) error {
-	fake.bootstrapped = true
+	fake.bootstrapped.Store(true)
 	return nil
 }
 
@@ -134,7 +136,7 @@ func (fake *fakeMachines) Layout() (provision.Layout, error) {
 
 func (fake *fakeMachines) Status(context.Context) (provision.Status, error) {
 	layout, err := fake.Layout()
-	state := provision.Status{Name: layout.Name, Bootstrapped: fake.bootstrapped}
+	state := provision.Status{Name: layout.Name, Bootstrapped: fake.bootstrapped.Load()}
 	for _, node := range layout.Nodes {
 		one := provision.NodeStatus{NodeLayout: node, PID: fake.pid, State: "running", Console: "/consoles/" + node.Name}
 		if slices.Contains(fake.off, node.Name) {
