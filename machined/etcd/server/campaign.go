@@ -35,7 +35,7 @@ func (a *admin) Campaign(request *etcdapi.CampaignRequest, stream etcdapi.EtcdSe
 		case <-ctx.Done():
 		}
 	}()
-	c := candidate{kv: m.client, key: seatPrefix + request.GetName(), name: a.flags.name}
+	c := newCandidate(m.client, request.GetName(), a.flags.name)
 	err = c.run(ctx, func(holder string, until time.Time) error {
 		response := &etcdapi.CampaignResponse{HolderName: holder}
 		if left := time.Until(until); left > 0 {

@@ -74,7 +74,16 @@ type candidate struct {
 	kv   clientv3.KV
 	key  string
 	name string // of the node
+	// value is what this candidate writes: not that of any other, nor its own of
+	// an earlier hold, whose writes may be late.
+	value string
 }
+
+func newCandidate(kv clientv3.KV, election, name string) *candidate {
+	return &candidate{kv: kv, key: seatPrefix + election, name: name, value: newValue(name)}
+}
+
+func newValue(name string) string { return name + " " + rand.Text() }
 
 // tellFunc is told who holds the seat, and until when this candidate does; a
 // zero time means that it does not.
@@ -99,12 +108,11 @@ func (c *candidate) run(ctx context.Context, tell tellFunc) error {
 					return err
 				}
 			}
-			if known.free(time.Now()) {
+			// By its own value, nobody holds it either: that write's answer was lost.
+			if known.free(time.Now()) || known.value == c.value {
 				if err := c.take(ctx, known.seat, tell); err != nil {
 					return err
 				}
-				// Lost, or never won: what is known is out of date.
-				known = sight{}
 			} else {
 				pause = known.wait(time.Now())
 			}
@@ -136,16 +144,20 @@ func seatOf(got *clientv3.GetResponse) seat {
 }
 
 // take takes the free seat if nobody was quicker and holds it until it is lost,
-// which is no error. When ctx ends, or tell fails, it is given up.
+// which is no error. When ctx ends, or tell fails, it is given up. A first write
+// of which nothing is heard may be repeated by the next call: nobody held the
+// seat by it.
 func (c *candidate) take(ctx context.Context, free seat, tell tellFunc) error {
-	// A value of its own: writes of an earlier time, should they be late, find
-	// the key changed.
-	value := c.name + " " + rand.Text()
-	defer c.resign(ctx, value)
 	mine, until := free, time.Time{}
+	defer func() {
+		if !until.IsZero() || ctx.Err() != nil {
+			c.resign(ctx)
+			c.value = newValue(c.name)
+		}
+	}()
 	for {
 		sent := time.Now()
-		now, written, err := c.write(ctx, mine, value, until)
+		now, written, err := c.write(ctx, mine, until)
 		var pause time.Duration
 		switch {
 		case written:
@@ -153,9 +165,11 @@ func (c *candidate) take(ctx context.Context, free seat, tell tellFunc) error {
 			if err := tell(c.name, until); err != nil {
 				return err
 			}
-		case err == nil && now.value == value:
+		case err == nil && now.value == c.value:
 			mine = now // an earlier write of ours, whose answer was late
-		case err == nil || until.IsZero() || !time.Now().Before(until):
+		case until.IsZero():
+			return nil
+		case err == nil || !time.Now().Before(until):
 			// Someone else's, nobody's, or unknown for too long.
 			return tell(now.holder(), time.Time{})
 		default:
@@ -169,7 +183,7 @@ func (c *candidate) take(ctx context.Context, free seat, tell tellFunc) error {
 
 // write writes the key if it is as it was, before the end if there is one. If
 // it is not, it returns what it is.
-func (c *candidate) write(ctx context.Context, was seat, value string, end time.Time) (now seat, written bool, err error) {
+func (c *candidate) write(ctx context.Context, was seat, end time.Time) (now seat, written bool, err error) {
 	limit := time.Now().Add(seatTimeout)
 	if !end.IsZero() && end.Before(limit) {
 		limit = end
@@ -178,25 +192,25 @@ func (c *candidate) write(ctx context.Context, was seat, value string, end time.
 	defer cancel()
 	answer, err := c.kv.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(c.key), "=", was.revision)).
-		Then(clientv3.OpPut(c.key, value)).
+		Then(clientv3.OpPut(c.key, c.value)).
 		Else(clientv3.OpGet(c.key)).
 		Commit()
 	if err != nil {
 		return seat{}, false, err
 	}
 	if answer.Succeeded {
-		return seat{answer.Header.Revision, value}, true, nil
+		return seat{answer.Header.Revision, c.value}, true, nil
 	}
 	return seatOf((*clientv3.GetResponse)(answer.Responses[0].GetResponseRange())), false, nil
 }
 
-// resign frees the seat if it has the value. ctx may have ended.
-func (c *candidate) resign(ctx context.Context, value string) {
+// resign frees the seat if it is this candidate's. ctx may have ended.
+func (c *candidate) resign(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), seatTimeout)
 	defer cancel()
 	// Without an answer others wait for takeAfter, as they do for a dead node.
 	_, _ = c.kv.Txn(ctx).
-		If(clientv3.Compare(clientv3.Value(c.key), "=", value)).
+		If(clientv3.Compare(clientv3.Value(c.key), "=", c.value)).
 		Then(clientv3.OpDelete(c.key)).
 		Commit()
 }

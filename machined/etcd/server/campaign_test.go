@@ -139,13 +139,15 @@ type contest struct {
 	all []*contender
 }
 
-func (c *contest) join(name string) *contender {
+func (c *contest) join(name string) *contender { return c.joinBy(&cable{KV: c.kv}, name) }
+
+func (c *contest) joinBy(way *cable, name string) *contender {
 	ctx, cancel := context.WithCancel(c.t.Context())
-	n := &contender{cable: &cable{KV: c.kv}, name: name}
+	n := &contender{cable: way, name: name}
 	c.mu.Lock()
 	c.all = append(c.all, n)
 	c.mu.Unlock()
-	candidate := candidate{kv: n.cable, key: seatPrefix + "test", name: name}
+	candidate := newCandidate(n.cable, "test", name)
 	var running sync.WaitGroup
 	running.Go(func() {
 		err := candidate.run(ctx, func(_ string, until time.Time) error { c.told(n, until); return nil })
@@ -232,4 +234,19 @@ func TestOneHoldsAtATime(t *testing.T) {
 	second.set(false, false)
 	third.stop()
 	c.await("the second after all", second.holds)
+}
+
+// While etcd elects a leader, nobody can say whether the seat was taken.
+func TestAFirstWriteOfWhichNothingIsHeard(t *testing.T) {
+	t.Parallel()
+	c := &contest{t: t, kv: newStore(t)}
+	way := &cable{KV: c.kv, loseAnswers: true}
+	one := c.joinBy(way, "a")
+	c.await("a write whose answer is lost", func() bool { return way.lost() > 1 })
+	way.set(false, false)
+	restored := time.Now()
+	c.await("the holder", one.holds)
+	if took := time.Since(restored); took >= takeAfter {
+		t.Errorf("it took %s to take a seat that was nobody's", took)
+	}
 }
