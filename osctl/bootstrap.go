@@ -31,7 +31,7 @@ is truncated, altered or of another etcd version is refused, and changes nothing
 		if command.Flags().Changed("recover-from") {
 			return app.recoverCluster(ctx, *from)
 		}
-		node, err := app.connect(ctx)
+		node, err := app.connectNamed(ctx)
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (app *app) recoverCluster(ctx context.Context, path string) error {
 	if _, err := snapshot.Check(io.NewSectionReader(file, 0, info.Size()), info.Size()); err != nil {
 		return fmt.Errorf("recover from %s: %w (nothing was sent)", path, err)
 	}
-	node, err := app.connect(ctx)
+	node, err := app.connectNamed(ctx)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/etcd"
 )
 
@@ -24,7 +25,7 @@ this is for when its database is full.`,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		nodes, err := app.etcdNodes(command.Context())
+		nodes, err := app.fanOutNamed(command.Context(), (*cluster.Node).GetControlPlane)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ func (app *app) etcdForfeitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "forfeit-leadership", Short: "Let another member lead, if the node's own does", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			node, err := app.connect(command.Context())
+			node, err := app.connectNamed(command.Context())
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ out until the node is reset (osctl reset leaves etcd by itself).`,
 	force := command.Flags().Bool("force", false, "also if the members that stay have no quorum")
 	yes := command.Flags().Bool("yes", false, "do not ask whether that is meant")
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		node, err := app.connect(command.Context())
+		node, err := app.connectNamed(command.Context())
 		if err != nil {
 			return err
 		}

@@ -142,3 +142,22 @@ func TestEtcdCompletesMembers(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, harness.out)
 	}
 }
+
+// What is done to one member names it.
+func TestEtcdChangesNeedANamedNode(t *testing.T) {
+	harness, node := newEtcdHarness(t)
+	if err := harness.addEndpoint("127.0.0.1:4002", "ha-2"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"etcd", "leave", "--yes"}, {"etcd", "forfeit-leadership"}, {"etcd", "defrag"}, {"bootstrap"},
+	} {
+		harness.fails(t, exitUsage, []string{"which node?"}, args...)
+	}
+	if node.did != nil {
+		t.Errorf("did %v", node.did)
+	}
+	if code := harness.run(t, "etcd", "leave", "--yes", "-N", "ha-2"); code != exitOK {
+		t.Errorf("exit code %d: %s", code, harness.err)
+	}
+}

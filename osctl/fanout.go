@@ -129,19 +129,36 @@ func (app *app) fanOut(ctx context.Context, suits ...func(*cluster.Node) bool) (
 	return fan, nil
 }
 
-// fanOutNamed is fanOut for commands that change a node: with several endpoints
-// the one that answers first is not always the same, and -N has to say which.
-func (app *app) fanOutNamed(ctx context.Context) (*fanout, error) {
-	if len(app.nodes) == 0 && app.endpoint == "" {
-		access, _, err := app.currentContext()
-		if err != nil {
-			return nil, err
-		}
-		if len(access.Endpoints) > 1 {
-			return nil, usagef("which node? name it with -N: the context has several endpoints")
-		}
+// fanOutNamed is fanOut for commands that change a node.
+func (app *app) fanOutNamed(ctx context.Context, suits ...func(*cluster.Node) bool) (*fanout, error) {
+	if err := app.named(); err != nil {
+		return nil, err
 	}
-	return app.fanOut(ctx)
+	return app.fanOut(ctx, suits...)
+}
+
+// connectNamed is connect for commands that change a node.
+func (app *app) connectNamed(ctx context.Context) (*client.Client, error) {
+	if err := app.named(); err != nil {
+		return nil, err
+	}
+	return app.connect(ctx)
+}
+
+// named refuses to change a node that nobody named: with several endpoints the
+// one that answers first is not always the same.
+func (app *app) named() error {
+	if len(app.nodes) > 0 || app.endpoint != "" {
+		return nil
+	}
+	access, _, err := app.currentContext()
+	if err != nil {
+		return err
+	}
+	if len(access.Endpoints) > 1 {
+		return usagef("which node? name it with -N: the context has several endpoints")
+	}
+	return nil
 }
 
 func (fan *fanout) add(node *client.Client, name string, direct bool) {
