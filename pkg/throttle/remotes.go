@@ -45,7 +45,7 @@ func New(each, all Limit) *Remotes {
 func (r *Remotes) Left(remote netip.Addr, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	one, known := r.one[host(remote)]
+	one, known := r.one[Host(remote)]
 	return r.all.TokensAt(now) >= 1 && (!known || one.TokensAt(now) >= 1)
 }
 
@@ -54,7 +54,7 @@ func (r *Remotes) Left(remote netip.Addr, now time.Time) bool {
 func (r *Remotes) Take(remote netip.Addr, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := host(remote)
+	key := Host(remote)
 	one, known := r.one[key]
 	if !known {
 		r.forget(now)
@@ -82,8 +82,9 @@ func (r *Remotes) forget(now time.Time) {
 	}
 }
 
-// host is what of an address counts.
-func host(remote netip.Addr) netip.Addr {
+// Host is what of an address counts: all of an IPv4 address, the network of an
+// IPv6 one.
+func Host(remote netip.Addr) netip.Addr {
 	remote = remote.Unmap().WithZone("")
 	if !remote.Is6() {
 		return remote
