@@ -73,7 +73,7 @@ func (n *node) frontOptions() (api.FrontOptions, error) {
 	}
 	state := n.nodeState()
 	return api.FrontOptions{
-		User: user, CA: ca, Names: []string{state.Hostname}, Addresses: addressesOf(state.Addresses, n.config.Cluster),
+		User: user, CA: ca, Names: append([]string{state.Hostname}, namesOf(n.config.Cluster)...), Addresses: addressesOf(state.Addresses, n.config.Cluster),
 	}, nil
 }
 
@@ -92,6 +92,17 @@ func addressesOf(own []netip.Prefix, cluster *machineconfig.Cluster) []netip.Add
 	addresses = append(addresses, cluster.ControlPlane.VirtualIPs...)
 	slices.SortFunc(addresses, netip.Addr.Compare)
 	return slices.Compact(addresses)
+}
+
+// namesOf are the DNS names under which others know the control plane.
+func namesOf(cluster *machineconfig.Cluster) []string {
+	var names []string
+	for _, host := range cluster.ControlPlane.Addresses {
+		if _, ok := host.Addr(); !ok {
+			names = append(names, string(host))
+		}
+	}
+	return names
 }
 
 // startMaintenanceAPID starts the front door of a node without a config, and

@@ -127,6 +127,7 @@ func (n *node) stopServices(ctx context.Context) error {
 	// The API server ends when its last request has: our own watch would hold
 	// it until it is killed.
 	n.unwatch()
+	n.giveUpVirtualIPs(ctx)
 	if n.supervisor == nil {
 		return nil
 	}

@@ -177,6 +177,7 @@ type node struct {
 	etcd        *etcd.Service
 	balancer    *balancer.Service
 	kubernetes  *kubernetes.Kubernetes
+	virtualIPs  <-chan struct{} // closed when the node has given them up; nil without any
 
 	reports
 }

@@ -125,6 +125,7 @@ func (n *node) followCluster() {
 	}
 	if n.isControlPlane() {
 		tasks["built-in manifests"] = n.kubernetes.Reconcile
+		n.followVirtualIPs()
 	} else {
 		tasks["node's certificates"] = n.keepIdentity
 	}

@@ -188,3 +188,8 @@ func (k *Kubernetes) probeAPIServer(ctx context.Context) error {
 	k.ready.reach()
 	return nil
 }
+
+// OwnReady asks whether this node's own API server can be used.
+func (k *Kubernetes) OwnReady(ctx context.Context) error {
+	return k.api.checkURL(ctx, k.own+"/readyz")
+}
