@@ -110,6 +110,39 @@ func testBackend(t *testing.T, backend string, mtu int) {
 	})
 }
 
+// A node whose object was made anew may have another subnet than its bridge.
+func TestAnotherSubnet(t *testing.T) {
+	if !inWorld(t) {
+		return
+	}
+	w := newWorld(t, vxlan)
+	a, b := w.add(1), w.add(2)
+	a.start()
+	b.start()
+	w.api.remove(a.name)
+	w.api.put(newNode(a.name, "10.244.9.0/24"))
+	if err := a.daemon.Wait(); err == nil || !strings.Contains(a.log.String(), "this node's subnet changed from 10.244.1.0/24 to 10.244.9.0/24") {
+		t.Errorf("the daemon ended with %v", err)
+	}
+	a.start()
+	b.forgets(&machine{w: w, name: "the old subnet", subnet: a.subnet, address: netip.MustParseAddr("192.0.2.1")})
+	w.must(in(a.host, func() error {
+		link, err := netlink.LinkByName(bridge)
+		if err != nil {
+			return err
+		}
+		addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if err == nil && len(addresses) > 0 {
+			err = fmt.Errorf("the bridge still has %v, which the CNI plugin refuses", addresses)
+		}
+		return err
+	}))
+	text, err := os.ReadFile(a.file("cni.conflist"))
+	if err != nil || !strings.Contains(string(text), "10.244.9.0/24") {
+		t.Errorf("the CNI configuration (%v):\n%s", err, text)
+	}
+}
+
 // serveHere serves the echo on the world's own addresses.
 func (w *world) serveHere() {
 	w.t.Helper()

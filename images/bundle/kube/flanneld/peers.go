@@ -1,6 +1,7 @@
 package flanneld
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -41,30 +42,51 @@ type view struct {
 // from another node's comes back beside, one sentence each. A node that has
 // announced nothing yet is neither a peer nor a problem.
 func (v view) read(nodes []*corev1.Node) (peers, []string) {
+	// Of nodes whose subnets overlap the older keeps its own, on every node alike:
+	// a smaller subnet would take packets from a larger one.
 	nodes = slices.Clone(nodes)
-	slices.SortFunc(nodes, func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
-	found, problems, owner := peers{}, []string(nil), map[ip.IP4Net]string{}
+	slices.SortFunc(nodes, func(a, b *corev1.Node) int {
+		return cmp.Or(v.rank(a)-v.rank(b), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	found := peers{}
+	var problems []string
+	var owners []owner
 	for _, node := range nodes {
-		if own, err := nodeSubnet(node); err == nil && node.Name == v.node {
-			owner[own] = node.Name
+		if node.Name == v.node {
+			if own, err := nodeSubnet(node); err == nil {
+				owners = append(owners, owner{own, node.Name})
+			}
+			continue
 		}
-	}
-	for _, node := range nodes {
-		if node.Name == v.node || node.Annotations[managedKey] != "true" {
+		if node.Annotations[managedKey] != "true" {
 			continue
 		}
 		peer, err := v.peer(node)
-		if other, taken := owner[peer.Subnet]; err == nil && taken {
-			err = fmt.Errorf("%s has its subnet %s too; remove one of them from the cluster", other, peer.Subnet)
+		if other := slices.IndexFunc(owners, func(o owner) bool { return o.subnet.Overlaps(peer.Subnet) }); err == nil && other >= 0 {
+			err = fmt.Errorf("its subnet %s overlaps %s of %s; remove one of the two from the cluster", peer.Subnet, owners[other].subnet, owners[other].name)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("pods of %s cannot be reached: %s", node.Name, err))
 			continue
 		}
-		owner[peer.Subnet] = node.Name
+		owners = append(owners, owner{peer.Subnet, node.Name})
 		found[peer.Subnet] = peer
 	}
 	return found, problems
+}
+
+// owner is who has a subnet.
+type owner struct {
+	subnet ip.IP4Net
+	name   string
+}
+
+// rank puts this node before all others.
+func (v view) rank(node *corev1.Node) int {
+	if node.Name == v.node {
+		return 0
+	}
+	return 1
 }
 
 // peer reads what another node announces.

@@ -65,7 +65,8 @@ func TestReadPeers(t *testing.T) {
 		{"no address", announcing("a", "10.244.1.0/24", strings.Repeat("x", 1000), "vxlan", mac), "", "expected an IPv4 address"},
 		{"no JSON", announcing("a", "10.244.1.0/24", "10.0.0.2", "vxlan", "{"), "", "is not JSON"},
 		{"this node's address", announcing("a", "10.244.1.0/24", "10.0.0.1", "vxlan", mac), "", "which is this node's address"},
-		{"this node's subnet", announcing("a", "10.244.0.0/24", "10.0.0.2", "vxlan", mac), "", "self has its subnet 10.244.0.0/24 too"},
+		{"this node's subnet", announcing("a", "10.244.0.0/24", "10.0.0.2", "vxlan", mac), "", "its subnet 10.244.0.0/24 overlaps 10.244.0.0/24 of self"},
+		{"a part of this node's subnet", announcing("a", "10.244.0.128/25", "10.0.0.2", "vxlan", mac), "", "its subnet 10.244.0.128/25 overlaps 10.244.0.0/24 of self"},
 		{"out of reach", announcing("a", "10.244.1.0/24", "10.9.9.9", "vxlan", mac), "", "far away"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,17 +90,18 @@ func TestReadPeers(t *testing.T) {
 	}
 }
 
-// Of two nodes with one subnet the same one is used on every node, in whatever
-// order they are listed.
-func TestReadPeersWithOneSubnetTwice(t *testing.T) {
+// Of nodes with overlapping subnets the same one is used on every node, in
+// whatever order they are listed: the older.
+func TestReadPeersWithOverlappingSubnets(t *testing.T) {
 	view := view{node: "self", network: network(t, "10.244.0.0/16"), backend: "vxlan", reach: func(netip.Addr) error { return nil }}
-	a, b := announcing("a", "10.244.1.0/24", "10.0.0.2", "vxlan", mac), announcing("b", "10.244.1.0/24", "10.0.0.3", "vxlan", mac)
-	for _, nodes := range [][]*corev1.Node{{a, b}, {b, a}} {
+	old, young := announcing("old", "10.244.1.0/24", "10.0.0.2", "vxlan", mac), announcing("a-thief", "10.244.1.128/25", "10.0.0.3", "vxlan", mac)
+	young.CreationTimestamp = metav1.Now()
+	for _, nodes := range [][]*corev1.Node{{old, young}, {young, old}} {
 		found, problems := view.read(nodes)
-		if got := found[network(t, "10.244.1.0/24")].Attrs.PublicIP.String(); got != "10.0.0.2" {
-			t.Errorf("the subnet is reached through %s, want node a's address", got)
+		if got := found[network(t, "10.244.1.0/24")].Attrs.PublicIP.String(); got != "10.0.0.2" || len(found) != 1 {
+			t.Errorf("the subnet is reached through %s, want the older node's address; peers %v", got, found)
 		}
-		if len(problems) != 1 || !strings.HasPrefix(problems[0], "pods of b cannot be reached: a has its subnet") {
+		if len(problems) != 1 || !strings.HasPrefix(problems[0], "pods of a-thief cannot be reached: its subnet 10.244.1.128/25 overlaps 10.244.1.0/24 of old") {
 			t.Errorf("problems %q", problems)
 		}
 	}
@@ -143,4 +145,28 @@ func TestChanges(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
+}
+
+// Any node may announce anything.
+func FuzzPeer(f *testing.F) {
+	f.Add("10.244.1.0/24", "10.0.0.2", "vxlan", mac)
+	f.Add("10.244.0.0/16", "::1", "", "null")
+	f.Fuzz(func(t *testing.T, subnet, address, backend, data string) {
+		view := view{node: "self", network: network(t, "10.244.0.0/16"), backend: "vxlan", reach: func(netip.Addr) error { return nil }}
+		found, problems := view.read([]*corev1.Node{announcing("a", subnet, address, backend, data)})
+		if len(found)+len(problems) != 1 {
+			t.Errorf("%d peers, problems %q", len(found), problems)
+		}
+		for subnet, peer := range found {
+			_ = tunnelAddress(peer.Attrs.BackendData)
+			if !view.network.Contains(subnet.IP) || peer.Attrs.PublicIP.String() != address {
+				t.Errorf("found %+v", peer)
+			}
+		}
+		for _, problem := range problems {
+			if len(problem) > 500 {
+				t.Errorf("a problem of %d bytes", len(problem))
+			}
+		}
+	})
 }
