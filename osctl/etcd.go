@@ -25,6 +25,25 @@ func (app *app) etcdNodes(ctx context.Context) (*fanout, error) {
 	return app.fanOut(ctx, (*cluster.Node).GetControlPlane)
 }
 
+// completeSnapshots offers the names of the snapshots that the node keeps.
+func (app *app) completeSnapshots(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(command.Context(), completionDeadline)
+	defer cancel()
+	node, err := app.connect(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	list, err := node.Etcd.Snapshots(ctx, &etcd.SnapshotsRequest{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, one := range list.GetSnapshots() {
+		names = append(names, one.GetName())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeMembers offers the names of etcd's members.
 func (app *app) completeMembers(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

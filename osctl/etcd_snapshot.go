@@ -19,7 +19,7 @@ type fetched struct {
 	File     string `json:"file"`
 	Size     int64  `json:"size"`
 	Revision int64  `json:"revision"`
-	Version  string `json:"version"`
+	Version  string `json:"version,omitempty"`
 	SHA256   string `json:"sha256"`
 }
 
@@ -28,11 +28,14 @@ func (app *app) etcdSnapshotCommand() *cobra.Command {
 		Use: "snapshot FILE", Short: "Fetch a snapshot of the node's etcd data", Args: cobra.ExactArgs(1),
 		Long: `Fetch a snapshot of the node's etcd data into FILE, which is for you alone: it
 holds all of the cluster but what is encrypted at rest. Its checksum is checked
-before it gets that name. It needs no quorum. "osctl bootstrap --recover-from
-FILE" makes a cluster of it.`,
+before it gets that name. It is made now, which needs no quorum; --kept NAME is
+one of those that the node made before ("osctl etcd snapshots" lists them).
+"osctl bootstrap --recover-from FILE" makes a cluster of it.`,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
 	force := command.Flags().Bool("force", false, "replace the file")
+	kept := command.Flags().String("kept", "", "`NAME` of a snapshot that the node keeps")
+	_ = command.RegisterFlagCompletionFunc("kept", app.completeSnapshots)
 	command.RunE = func(command *cobra.Command, args []string) error {
 		path := args[0]
 		if err := mayWrite(path, *force); err != nil {
@@ -42,25 +45,30 @@ FILE" makes a cluster of it.`,
 		if err != nil {
 			return err
 		}
-		got, err := app.fetchSnapshot(command.Context(), node, path)
+		got, err := app.fetchSnapshot(command.Context(), node, *kept, path)
 		if err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
 		if output.value != asTable {
 			return app.printValue(output.value, got)
 		}
-		_, err = fmt.Fprintf(app.stdout, "wrote %s: %s, revision %d, etcd %s\n", path, bytes64(got.Size), got.Revision, got.Version)
+		version := ""
+		if got.Version != "" {
+			version = ", etcd " + got.Version
+		}
+		_, err = fmt.Fprintf(app.stdout, "wrote %s: %s, revision %d%s\n", path, bytes64(got.Size), got.Revision, version)
 		return err
 	}
 	return command
 }
 
-// fetchSnapshot writes the file when all of it has come and is found whole.
-func (app *app) fetchSnapshot(ctx context.Context, node *client.Client, path string) (*fetched, error) {
+// fetchSnapshot writes the file when all of it has come and is found whole. The
+// empty name is a snapshot made now.
+func (app *app) fetchSnapshot(ctx context.Context, node *client.Client, name, path string) (*fetched, error) {
 	// The call ends with this function, whatever happens.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := node.Etcd.Snapshot(ctx, &etcd.SnapshotRequest{})
+	stream, err := node.Etcd.Snapshot(ctx, &etcd.SnapshotRequest{Name: name})
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,19 @@ func TestEtcdSnapshotWritesTheWholeFile(t *testing.T) {
 	}
 }
 
+func TestEtcdSnapshotFetchesAKeptOne(t *testing.T) {
+	harness, _ := newEtcdHarness(t)
+	path := filepath.Join(t.TempDir(), "etcd.db")
+	if code := harness.run(t, "etcd", "snapshot", path, "--kept", "20261120T040000Z-r11000.db"); code != exitOK ||
+		harness.out.String() != "wrote "+path+": 2.0 MiB, revision 11000\n" {
+		t.Errorf("exit code %d: %s%s", code, harness.out, harness.err)
+	}
+	harness.fails(t, exitError, []string{`no snapshot "none"`}, "etcd", "snapshot", path, "--force", "--kept", "none")
+	if code := harness.run(t, "__complete", "etcd", "snapshot", path, "--kept", ""); code != exitOK || !strings.Contains(harness.out.String(), "20261120T100000Z-r12345.db\n") {
+		t.Errorf("exit code %d: %s", code, harness.out)
+	}
+}
+
 func TestEtcdSnapshotKeepsNothingThatIsNotWhole(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*fakeEtcd)

@@ -17,8 +17,8 @@ func (app *app) etcdSnapshotsCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "snapshots", Short: "List the snapshots that the node made by itself and keeps", Args: cobra.NoArgs,
 		Long: `List the snapshots that the node made by itself and keeps. How often and how
-many is cluster.etcd.snapshots of the config; "osctl etcd snapshot FILE" makes
-one now and fetches it.`,
+many is cluster.etcd.snapshots of the config. "osctl etcd snapshot FILE --kept
+NAME" fetches one.`,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	command.RunE = func(command *cobra.Command, _ []string) error {

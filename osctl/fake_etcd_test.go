@@ -151,9 +151,16 @@ func (node *fakeEtcd) Alarms(_ context.Context, request *etcd.AlarmsRequest) (*e
 	return &etcd.AlarmsResponse{Alarms: node.alarms}, nil
 }
 
-func (node *fakeEtcd) Snapshot(_ *etcd.SnapshotRequest, stream grpc.ServerStreamingServer[etcd.SnapshotResponse]) error {
-	size := int64(len(node.snapshot))
-	if err := stream.Send(&etcd.SnapshotResponse{Size: size, Revision: 12345, Version: "3.7.0"}); err != nil {
+func (node *fakeEtcd) Snapshot(request *etcd.SnapshotRequest, stream grpc.ServerStreamingServer[etcd.SnapshotResponse]) error {
+	first := &etcd.SnapshotResponse{Size: int64(len(node.snapshot)), Revision: 12345, Version: "3.7.0"}
+	switch request.GetName() {
+	case "":
+	case "20261120T040000Z-r11000.db":
+		first.Revision, first.Version = 11000, ""
+	default:
+		return status.Errorf(codes.NotFound, "no snapshot %q is kept on this node", request.GetName())
+	}
+	if err := stream.Send(first); err != nil {
 		return err
 	}
 	for rest := node.snapshot[:len(node.snapshot)-node.cut]; len(rest) > 0; {

@@ -30,7 +30,10 @@ type admin struct {
 	added       chan struct{} // a learner was added through this member
 	snapshots   snapshots
 
-	defragmenting sync.Mutex
+	// rewriting is held while the database is rewritten, and by many for reading
+	// while they read all of it: rewriting it would wait for them, and hold up
+	// everything else.
+	rewriting sync.RWMutex
 
 	running atomic.Pointer[member]
 	phase   atomic.Pointer[string] // what there is instead of a member

@@ -11,7 +11,8 @@ import (
 
 // guard holds what other processes ask of the membership to the rules of the
 // admin API, which stand in for etcd's own: those leave no way to force a
-// removal, and refuse additions for seconds after every change.
+// removal, and refuse additions for seconds after every change. Defragmentation,
+// too, which other members ask for.
 func (a *admin) guard(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	switch asked := request.(type) {
 	case *etcdserverpb.MemberAddRequest:
@@ -24,6 +25,11 @@ func (a *admin) guard(ctx context.Context, request any, _ *grpc.UnaryServerInfo,
 		default:
 		}
 		return response, err
+	case *etcdserverpb.DefragmentRequest:
+		if !a.rewriting.TryLock() {
+			return nil, errRewriting
+		}
+		defer a.rewriting.Unlock()
 	case *etcdserverpb.MemberRemoveRequest:
 		m, err := a.member()
 		if err != nil {

@@ -27,13 +27,17 @@ func (a *admin) Defragment(context.Context, *etcdapi.DefragmentRequest) (*etcdap
 	return &etcdapi.DefragmentResponse{Before: before, After: after, Took: durationpb.New(took)}, nil
 }
 
+// errRewriting refuses a defragmentation that would not end soon.
+var errRewriting = status.Error(codes.FailedPrecondition,
+	"this member's database is being defragmented already, or a snapshot of it is read: try again when that has ended")
+
 // defragment rewrites the database, which nobody can read or write meanwhile.
 // It cannot be cut short, and only one runs at a time.
 func (a *admin) defragment(m *member) (before, after int64, took time.Duration, err error) {
-	if !a.defragmenting.TryLock() {
-		return 0, 0, 0, status.Error(codes.FailedPrecondition, "this member's database is being defragmented already")
+	if !a.rewriting.TryLock() {
+		return 0, 0, 0, errRewriting
 	}
-	defer a.defragmenting.Unlock()
+	defer a.rewriting.Unlock()
 	began := time.Now()
 	before = m.Server.Backend().Size()
 	if err := m.Server.Defragment(); err != nil {

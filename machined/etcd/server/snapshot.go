@@ -15,11 +15,16 @@ import (
 const chunkSize = 256 << 10
 
 // Snapshot implements EtcdService.
-func (a *admin) Snapshot(_ *etcdapi.SnapshotRequest, stream grpc.ServerStreamingServer[etcdapi.SnapshotResponse]) error {
+func (a *admin) Snapshot(request *etcdapi.SnapshotRequest, stream grpc.ServerStreamingServer[etcdapi.SnapshotResponse]) error {
+	if request.GetName() != "" {
+		return a.sendKept(request.GetName(), stream)
+	}
 	m, err := a.member()
 	if err != nil {
 		return err
 	}
+	a.rewriting.RLock()
+	defer a.rewriting.RUnlock()
 	// Taken before the data, so that it holds at least what the revision says.
 	revision := m.Server.KV().Rev()
 	data := m.Server.Backend().Snapshot()

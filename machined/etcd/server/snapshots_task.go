@@ -48,7 +48,7 @@ func newSnapshots(f *snapshotFlags, log *zap.Logger) snapshots {
 
 // makeSnapshots makes this member's snapshots.
 func (a *admin) makeSnapshots(ctx context.Context, m *member) error {
-	a.snapshots.keeper.run(ctx, m.pin)
+	a.snapshots.keeper.run(ctx, func() (pinned, int64, error) { return a.pin(m) })
 	return nil
 }
 
@@ -61,16 +61,28 @@ func (a *admin) sendSnapshots(ctx context.Context, m *member) error {
 }
 
 // pin holds the member's data as it is now, if it is worth keeping.
-func (m *member) pin() (pinned, int64, error) {
+func (a *admin) pin(m *member) (pinned, int64, error) {
 	if m.Server.Leader() == 0 {
 		return nil, 0, errNotNow // nothing new can be in it
 	}
 	if m.isLearner() {
 		return nil, 0, errNotNow // its data may be old
 	}
+	a.rewriting.RLock()
 	// Read before the data is held, which then has at least that.
 	revision := m.Server.KV().Rev()
-	return m.Server.Backend().Snapshot(), revision, nil
+	return held{m.Server.Backend().Snapshot(), a.rewriting.RUnlock}, revision, nil
+}
+
+// held is data that lets go of more than itself.
+type held struct {
+	pinned
+	release func()
+}
+
+func (h held) Close() error {
+	defer h.release()
+	return h.pinned.Close()
 }
 
 // problems tells what is wrong with the snapshots.

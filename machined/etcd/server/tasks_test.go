@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,9 +14,12 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	etcdapi "github.com/keelson-os/keelson/pkg/api/etcd"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
+	"github.com/keelson-os/keelson/pkg/snapshot"
 )
 
 func (n *node) status() *etcdapi.StatusResponse {
@@ -39,9 +44,8 @@ func (n *node) snapshots() *etcdapi.SnapshotsResponse {
 	return answer
 }
 
-// churn writes so many MiB, deletes them, and lets the history go: the database
-// keeps its size, and holds next to nothing.
-func (n *node) churn(mebibytes int) {
+// fill writes so many MiB.
+func (n *node) fill(mebibytes int) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), 4*deadline)
 	defer cancel()
@@ -52,6 +56,16 @@ func (n *node) churn(mebibytes int) {
 			n.t.Fatal(err)
 		}
 	}
+}
+
+// churn fills the database, deletes that, and lets the history go: it keeps its
+// size, and holds next to nothing.
+func (n *node) churn(mebibytes int) {
+	n.t.Helper()
+	n.fill(mebibytes)
+	ctx, cancel := context.WithTimeout(n.t.Context(), deadline)
+	defer cancel()
+	client := n.client()
 	gone, err := client.Delete(ctx, "churn/", clientv3.WithPrefix())
 	if err != nil {
 		n.t.Fatal(err)
@@ -175,6 +189,19 @@ func TestMemberMakesSnapshotsAndTheLeaderSendsThem(t *testing.T) {
 		}
 		return nil
 	})
+	n.eventually("the newest kept one is fetched, and is whole", func() error {
+		name := n.snapshots().GetSnapshots()[0].GetName()
+		content, err := n.fetch(name) // it may be one too many by now
+		if err == nil {
+			_, err = snapshot.Check(bytes.NewReader(content), int64(len(content)))
+		}
+		return err
+	})
+	for _, name := range []string{"20200102T150405Z-r1.db", "../data/member/snap/db", "/etc/passwd", "store.json"} {
+		if _, err := n.fetch(name); status.Code(err) != codes.NotFound {
+			t.Errorf("snapshot %q: %v", name, err)
+		}
+	}
 	left, err := os.ReadDir(n.options.SnapshotsDir)
 	if err != nil {
 		t.Fatal(err)
@@ -184,4 +211,60 @@ func TestMemberMakesSnapshotsAndTheLeaderSendsThem(t *testing.T) {
 			t.Errorf("%s has mode %s", entry.Name(), info.Mode())
 		}
 	}
+}
+
+// fetch streams a snapshot, kept or made now, as a file.
+func (n *node) fetch(name string) ([]byte, error) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), deadline)
+	defer cancel()
+	stream, err := n.admin().Snapshot(ctx, &etcdapi.SnapshotRequest{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	var content []byte
+	for {
+		message, err := stream.Recv()
+		if err == io.EOF {
+			return content, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		content = append(content, message.GetChunk()...)
+	}
+}
+
+// A database of which a snapshot is read is not rewritten: that would wait for
+// the reader, and everything else for it.
+func TestNoDefragmentationWhileASnapshotIsRead(t *testing.T) {
+	n := newNode(t)
+	if err := n.service.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.join()
+	n.fill(32)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := n.admin().Snapshot(ctx, &etcdapi.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil { // and no more: the rest stays unread
+		t.Fatal(err)
+	}
+	if _, err := n.admin().Defragment(t.Context(), &etcdapi.DefragmentRequest{}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("asked by its own API: %v", err)
+	}
+	within, stop := context.WithTimeout(t.Context(), deadline)
+	defer stop()
+	if _, err := n.client().Defragment(within, "https://"+n.address()); err == nil || !strings.Contains(err.Error(), "snapshot") {
+		t.Errorf("asked by another member: %v", err)
+	}
+	n.put("greeting", "hello")
+	cancel()
+	n.eventually("the database is defragmented", func() error {
+		_, err := n.admin().Defragment(t.Context(), &etcdapi.DefragmentRequest{})
+		return err
+	})
 }

@@ -965,7 +965,9 @@ func (x *Alarm) GetAlarm() string {
 }
 
 type SnapshotRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a snapshot that the node keeps; empty: one is made now.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1000,11 +1002,18 @@ func (*SnapshotRequest) Descriptor() ([]byte, []int) {
 	return file_pkg_api_etcd_etcd_proto_rawDescGZIP(), []int{17}
 }
 
+func (x *SnapshotRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type SnapshotResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Chunk []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
 	// Set in the first message only: bytes still to come if known, the revision,
-	// and the version of etcd that wrote it.
+	// and the version of etcd that wrote it, unless the snapshot is a kept one.
 	Size          int64  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	Revision      int64  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	Version       string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
@@ -1417,8 +1426,9 @@ const file_pkg_api_etcd_etcd_proto_rawDesc = "" +
 	"\x06alarms\x18\x01 \x03(\v2\x16.keelson.etcd.v1.AlarmR\x06alarms\"5\n" +
 	"\x05Alarm\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
-	"\x05alarm\x18\x02 \x01(\tR\x05alarm\"\x11\n" +
-	"\x0fSnapshotRequest\"r\n" +
+	"\x05alarm\x18\x02 \x01(\tR\x05alarm\"%\n" +
+	"\x0fSnapshotRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"r\n" +
 	"\x10SnapshotResponse\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +

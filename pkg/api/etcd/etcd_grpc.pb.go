@@ -60,7 +60,8 @@ type EtcdServiceClient interface {
 	// Alarms lists the alarms raised, and takes them back if asked to.
 	Alarms(ctx context.Context, in *AlarmsRequest, opts ...grpc.CallOption) (*AlarmsResponse, error)
 	// Snapshot streams a snapshot of this member's data, with its checksum at the
-	// end, as etcdutl and Recover take it. It needs no quorum.
+	// end, as etcdutl and Recover take it. It needs no quorum. NotFound names the
+	// kept ones there are; DataLoss is one that is damaged.
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotResponse], error)
 	// Snapshots lists the snapshots that this node keeps.
 	Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsResponse, error)
@@ -222,7 +223,8 @@ type EtcdServiceServer interface {
 	// Alarms lists the alarms raised, and takes them back if asked to.
 	Alarms(context.Context, *AlarmsRequest) (*AlarmsResponse, error)
 	// Snapshot streams a snapshot of this member's data, with its checksum at the
-	// end, as etcdutl and Recover take it. It needs no quorum.
+	// end, as etcdutl and Recover take it. It needs no quorum. NotFound names the
+	// kept ones there are; DataLoss is one that is damaged.
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotResponse]) error
 	// Snapshots lists the snapshots that this node keeps.
 	Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsResponse, error)
