@@ -17,9 +17,9 @@ import (
 // clusterLook is what one look at a cluster found out.
 type clusterLook struct {
 	nodes []nodeLook
-	// emulated machines have no KVM.
-	emulated     bool
-	bootstrapped bool
+	// emulated machines have no KVM. fresh: the cluster is being made.
+	emulated, fresh bool
+	bootstrapped    bool
 	// By node name, as a control-plane node knows them; empty when none answers.
 	kubernetes map[string]*cluster.Node
 	members    map[string]*etcd.Member
@@ -56,7 +56,8 @@ func (node nodeLook) answers() bool { return node.status != nil }
 func (node nodeLook) maintenance() bool { return inMaintenance(node.err) }
 
 func inMaintenance(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "unknown authority")
+	// Its certificate is of no authority, and for no address.
+	return err != nil && (strings.Contains(err.Error(), "unknown authority") || strings.Contains(err.Error(), "doesn't contain any IP SANs"))
 }
 
 // stage is how far a node is, in one word and a few more.

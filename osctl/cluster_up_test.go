@@ -111,10 +111,14 @@ func TestDecide(t *testing.T) {
 	kvm := func(*clusterLook) {}
 	emulated := func(seen *clusterLook) { seen.emulated = true }
 	bootstrapped := func(seen *clusterLook) { seen.emulated, seen.bootstrapped = true, true }
+	fresh := func(seen *clusterLook) { bootstrapped(seen); seen.fresh = true }
 	for name, test := range map[string]struct {
 		seen clusterLook
 		want string
 	}{
+		"a new one: the second waits for a ready one": {look("AOOo", fresh), "waiting until everything is healthy"},
+		"a new one: the first is ready":               {look("ROOo", fresh), "start n2; waiting until everything is healthy"},
+		"a new one: the third waits for the second":   {look("RAOo", fresh), "waiting until everything is healthy"},
 		"with KVM all start at once":                  {look("BOOo", kvm), "start n2 n3 n4; waiting for the API of n1"},
 		"emulated ones wait for the one before":       {look("BOOo", emulated), "waiting for the API of n1"},
 		"the API of the first is up":                  {look("AOOo", emulated), "start n2; bootstrapping n1"},

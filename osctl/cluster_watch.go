@@ -116,12 +116,12 @@ func (watch *watch) close() {
 // repeat asks until ctx ends.
 func (watch *watch) repeat(ctx context.Context, ask func()) {
 	watch.asking.Go(func() {
-		tick := time.NewTicker(watch.app.pollInterval)
-		defer tick.Stop()
 		for ctx.Err() == nil {
+			began := time.Now()
 			ask()
+			// Nodes that take long to answer are busy: asking is work for them too.
 			select {
-			case <-tick.C:
+			case <-time.After(watch.app.pollInterval + 2*time.Since(began)):
 			case <-ctx.Done():
 			}
 		}
