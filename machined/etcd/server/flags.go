@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ type flags struct {
 	snapshots                                  snapshotFlags
 	defragmentInterval                         time.Duration
 }
+
+// optional are the flags that may be empty; those of numbers never are.
+var optional = []string{"join-from", "snapshot-dir", "snapshot-store"}
 
 func parseFlags(args []string) (*flags, error) {
 	f := &flags{}
@@ -71,10 +75,13 @@ func parseFlags(args []string) (*flags, error) {
 	}
 	var missing []string
 	set.VisitAll(func(each *flag.Flag) {
-		if each.Value.String() == "" && each.Name != "join-from" && each.Name != "snapshot-store" {
+		if each.Value.String() == "" && !slices.Contains(optional, each.Name) {
 			missing = append(missing, "--"+each.Name)
 		}
 	})
+	if f.snapshots.interval > 0 && f.snapshots.dir == "" {
+		missing = append(missing, "--snapshot-dir")
+	}
 	if missing != nil {
 		return nil, fmt.Errorf("needed and not given: %s", strings.Join(missing, ", "))
 	}

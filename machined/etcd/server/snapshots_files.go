@@ -105,8 +105,12 @@ func (r contextReader) Read(buffer []byte) (int, error) {
 	return r.Reader.Read(buffer)
 }
 
-// readSnapshots lists the snapshots in dir, in no order, and unread.
+// readSnapshots lists the snapshots in dir, in no order, and unread. Without a
+// folder there are none.
 func readSnapshots(dir string) ([]kept, error) {
+	if dir == "" {
+		return nil, nil
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the snapshots: %w", err)

@@ -22,7 +22,7 @@ type snapshotFlags struct {
 }
 
 func (f *snapshotFlags) add(set *flag.FlagSet) {
-	set.StringVar(&f.dir, "snapshot-dir", "", "`folder` of the snapshots that are kept; it must exist")
+	set.StringVar(&f.dir, "snapshot-dir", "", "`folder` of the snapshots that are kept; it must exist. None are without")
 	set.DurationVar(&f.interval, "snapshot-interval", 0, "between two snapshots; 0 for none")
 	set.IntVar(&f.keep, "snapshot-keep", 8, "how many are kept")
 	set.DurationVar(&f.maxAge, "snapshot-max-age", 0, "when one is removed all the same; 0 is never")
