@@ -77,7 +77,10 @@ type s3Server struct {
 }
 
 // startS3 starts a store with one empty bucket, reached over TLS.
-func startS3(t *testing.T) *s3Server {
+func startS3(t *testing.T) *s3Server { return startS3By(t, "https") }
+
+// startS3By starts one that is reached by http or https.
+func startS3By(t *testing.T, scheme string) *s3Server {
 	t.Helper()
 	program := s3Program(t)
 	ca, err := pki.NewCA("store", time.Now(), time.Hour)
@@ -107,9 +110,12 @@ func startS3(t *testing.T) *s3Server {
 		AccessKeyID: "tester", SecretAccessKey: rand.Text(),
 	}}
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	server.config.Endpoint = "https://" + address
-	process := exec.Command(program, "--port", address, "--cert", path("cert"), "--key", path("key"), "--quiet",
-		"posix", "--sidecar", path("meta"), path("data"))
+	server.config.Endpoint = scheme + "://" + address
+	args := []string{"--port", address, "--quiet"}
+	if scheme == "https" {
+		args = append(args, "--cert", path("cert"), "--key", path("key"))
+	}
+	process := exec.Command(program, append(args, "posix", "--sidecar", path("meta"), path("data"))...)
 	process.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+server.config.AccessKeyID, "ROOT_SECRET_KEY="+server.config.SecretAccessKey)
 	output := &strings.Builder{}
 	process.Stdout, process.Stderr = output, output

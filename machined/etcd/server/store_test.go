@@ -24,8 +24,12 @@ func put(t *testing.T, to *bucket, one kept, content []byte) error {
 }
 
 func TestStoreTakesListsGivesBackAndRemoves(t *testing.T) {
-	server := startS3(t)
-	to := server.open(t, nil)
+	for _, scheme := range []string{"https", "http"} {
+		t.Run(scheme, func(t *testing.T) { testStore(t, startS3By(t, scheme).open(t, nil)) })
+	}
+}
+
+func testStore(t *testing.T, to *bucket) {
 	content := bytes.Repeat([]byte("snapshot"), 1<<20)
 	if err := put(t, to, ago(2), content); err != nil {
 		t.Fatal(err)
@@ -71,15 +75,17 @@ func fetch(t *testing.T, from *bucket, name string) []byte {
 
 // What arrives is not what was signed: the store refuses it, and keeps nothing.
 func TestStoreRefusesWhatWasAlteredOnTheWay(t *testing.T) {
-	to := startS3(t).open(t, nil)
-	one := ago(1)
-	one.size = 4096
-	err := to.put(t.Context(), one, bytes.NewReader(make([]byte, 4096)), sha256.Sum256([]byte("other")))
-	if err == nil {
-		t.Error("taken")
-	}
-	if list, err := to.list(t.Context()); err != nil || len(list) != 0 {
-		t.Errorf("lists %v, %v", list, err)
+	for _, scheme := range []string{"https", "http"} {
+		to := startS3By(t, scheme).open(t, nil)
+		one := ago(1)
+		one.size = 4096
+		err := to.put(t.Context(), one, bytes.NewReader(make([]byte, 4096)), sha256.Sum256([]byte("other")))
+		if err == nil {
+			t.Errorf("%s: taken", scheme)
+		}
+		if list, err := to.list(t.Context()); err != nil || len(list) != 0 {
+			t.Errorf("%s: lists %v, %v", scheme, list, err)
+		}
 	}
 }
 
