@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/keelson-os/keelson/machined/etcd/mark"
 	"github.com/keelson-os/keelson/pkg/api/etcd"
 )
 
@@ -27,7 +28,7 @@ func (s *Service) probe(ctx context.Context) error {
 	// From here on clients may write, so from here on the data must be kept.
 	// What depends on etcd starts only when this has returned nil.
 	s.mu.Lock()
-	err := clearPending(s.options.DataDir)
+	err := errors.Join(clearPending(s.options.DataDir), mark.Clear(s.options.DataDir, joiningMark))
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -42,19 +43,15 @@ func (s *Service) Check(ctx context.Context) error {
 	if waits := s.Waiting(); waits != "" {
 		return fmt.Errorf("this node is no member: %s", waits)
 	}
+	// The member says more than its health does, and says it without a quorum.
+	if problems := s.problems(ctx); len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	// Other than /readyz this counts alarms too: with a full database etcd reads
 	// on, but takes no writes.
-	asked, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	err := s.get(asked, "/health")
-	problems := s.problems(ctx)
-	switch {
-	case len(problems) > 0:
-		return errors.New(strings.Join(problems, "; "))
-	case err != nil:
-		return err
-	}
-	return nil
+	return s.get(ctx, "/health")
 }
 
 // problems are what the member itself says is wrong. That it does not answer is

@@ -93,6 +93,7 @@ func (a *admin) tasks() []task {
 	return []task{
 		{"promotion of learners", a.promoteLearners},
 		{"this member's own vote", a.awaitVote},
+		{"this member's address", a.tellAddress},
 		{"snapshots", a.makeSnapshots},
 		{"the snapshot store", a.sendSnapshots},
 		{"defragmentation", a.defragmentMembers},

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,33 +16,34 @@ import (
 // ground prepares what the member starts from: data that there is, a new
 // cluster, a snapshot, or a cluster to join. It starts no cluster that nobody
 // asked for: a node that lost its data must not come back as one of its own.
-func (a *admin) ground(ctx context.Context, config *embed.Config) error {
+// Restarted is that there is data of a member that ran.
+func (a *admin) ground(ctx context.Context, config *embed.Config) (restarted bool, err error) {
 	f := a.flags
 	if _, removed, err := mark.Get(filepath.Split(f.removed)); err != nil || removed {
-		return errors.Join(err, errors.New("this node's member was removed from the cluster; osctl reset makes it join anew"))
+		return false, cmp.Or(err, errRemoved)
 	}
 	if has, err := f.hasLog(); err != nil || has {
-		return err
+		return has, err
 	}
 	snapshot, asked, err := mark.Get(filepath.Split(f.bootstrapIf))
 	if err != nil {
-		return err
+		return false, err
 	}
 	others, err := f.joinURLs()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !asked && len(others) == 0 {
-		return fmt.Errorf("no data in %s, no bootstrap asked for, and nobody to join", f.dataDir)
+		return false, fmt.Errorf("no data in %s, no bootstrap asked for, and nobody to join", f.dataDir)
 	}
 	// Whatever is there without a log was cut short before anyone heard of it.
 	if err := os.RemoveAll(filepath.Join(f.dataDir, memberDir)); err != nil {
-		return fmt.Errorf("clear what an earlier start left: %w", err)
+		return false, fmt.Errorf("clear what an earlier start left: %w", err)
 	}
 	switch {
 	case asked && snapshot != "":
 		a.tell("a snapshot is being restored")
-		return a.restore(filepath.Join(f.dataDir, filepath.Base(snapshot)))
+		return false, a.restore(filepath.Join(f.dataDir, filepath.Base(snapshot)))
 	case asked:
 		config.ClusterState = embed.ClusterStateFlagNew
 		config.InitialCluster = config.InitialClusterFromName(f.name)
@@ -52,7 +53,7 @@ func (a *admin) ground(ctx context.Context, config *embed.Config) error {
 		config.InitialCluster, err = a.join(ctx, others)
 		a.tell("this node was added to the cluster and starts")
 	}
-	return err
+	return false, err
 }
 
 // memberDir is etcd's own folder in the data folder.

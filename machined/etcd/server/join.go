@@ -88,15 +88,18 @@ func (j *joiner) attempt(ctx context.Context) (cluster string, err error) {
 	if len(good) == 0 {
 		return "", fmt.Errorf("no etcd to join: %s", strings.Join(bad, "; "))
 	}
+	id, leader, err := j.peers.oneCluster(ctx, good)
+	if err != nil {
+		return "", err
+	}
+	if leader != "" {
+		good = []string{leader} // who is told of an addition looks after it at once
+	}
 	client, err := j.dial(good)
 	if err != nil {
 		return "", err
 	}
 	defer client.Close()
-	id, err := j.peers.oneCluster(ctx, client, good)
-	if err != nil {
-		return "", err
-	}
 	ctx, cancel := context.WithTimeout(ctx, 2*changeTime)
 	defer cancel()
 	list, err := client.MemberList(ctx)

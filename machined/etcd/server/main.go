@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -64,7 +65,8 @@ func (a *admin) runMember(ctx context.Context) error {
 		return err
 	}
 	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, grpc.ChainUnaryInterceptor(a.guard))
-	if err := a.ground(ctx, config); err != nil {
+	restarted, err := a.ground(ctx, config)
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop while it waited
 		}
@@ -76,14 +78,19 @@ func (a *admin) runMember(ctx context.Context) error {
 	}
 	defer server.Close()
 	defer a.serveMember(server)()
+	if restarted && !a.running.Load().isLearner() { // the power failed before this was noted
+		if err := a.flags.votes(); err != nil {
+			return err
+		}
+	}
 	defer a.background(ctx)()
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-server.Server.StopNotify():
-		return a.stopped(ctx, a.running.Load())
+		return a.stopped(ctx, errors.New("the server stopped by itself; its log says why"))
 	case err := <-server.Err():
-		return fmt.Errorf("serve: %w", err)
+		return a.stopped(ctx, fmt.Errorf("serve: %w", err))
 	}
 }
 

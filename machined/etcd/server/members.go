@@ -19,7 +19,7 @@ func (a *admin) Members(ctx context.Context, _ *etcdapi.MembersRequest) (*etcdap
 		return nil, err
 	}
 	cluster := m.Server.Cluster()
-	members := cluster.Members()
+	members := m.members()
 	leader := m.Server.Leader()
 	response := &etcdapi.MembersResponse{ClusterId: cluster.ID().String(), LeaderId: idText(leader)}
 	for i, each := range a.prober.rollCall(ctx, cluster.ID(), members, m.Server.MemberID()) {

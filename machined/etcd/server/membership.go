@@ -77,11 +77,10 @@ func find(members []*membership.Member, which string) (*membership.Member, error
 // remove takes a member out if the others can do without it.
 func (a *admin) remove(ctx context.Context, m *member, target *membership.Member, force bool) error {
 	roll := a.rollCall(ctx, m)
+	if lost := noQuorum(roll); lost != "" {
+		return status.Error(codes.Unavailable, lost)
+	}
 	if problem := refuseRemoval(roll, uint64(target.ID), force); problem != "" {
-		// What holds without a quorum at all says more.
-		if lost := noQuorum(roll); lost != "" && len(roll) > 1 {
-			return status.Error(codes.Unavailable, lost)
-		}
 		return status.Error(codes.FailedPrecondition, problem)
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTime)

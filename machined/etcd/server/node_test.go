@@ -111,6 +111,17 @@ func (c *cluster) node(name string) *node {
 
 func (n *node) address() string { return fmt.Sprintf("127.0.0.1:%d", n.options.ClientPort) }
 
+func (n *node) peerAddress() string { return fmt.Sprintf("127.0.0.1:%d", n.options.PeerPort) }
+
+// hasLog tells whether a member has run on the node.
+func (n *node) hasLog() error {
+	logs, err := filepath.Glob(filepath.Join(n.options.DataDir, "member", "wal", "*.wal"))
+	if err == nil && len(logs) == 0 {
+		err = errors.New("no log yet")
+	}
+	return err
+}
+
 // shortDir is a folder of which the name leaves room for a unix socket's, which
 // has at most 107 bytes.
 func shortDir(t *testing.T) string {
@@ -145,7 +156,6 @@ func (n *node) start() {
 		n.t.Fatal(err)
 	}
 	n.process = exec.Command(spec.Path, append(spec.Args, n.flags...)...)
-	n.process.Env = append(os.Environ(), asServer+"=1")
 	n.stderr = &output{}
 	n.process.Stderr = n.stderr
 	if err := n.process.Start(); err != nil {

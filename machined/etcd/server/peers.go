@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,34 +79,42 @@ func (p *peers) ask(ctx context.Context, url string) error {
 	return nil
 }
 
-// oneCluster tells the members' cluster. It is an error when they are not of
-// one: then nobody but a person knows which is the right one.
-func (p *peers) oneCluster(ctx context.Context, client *clientv3.Client, urls []string) (uint64, error) {
+// oneCluster tells the members' cluster, and where its leader is, if that is
+// among them. It is an error when they are not of one cluster: then nobody but a
+// person knows which is the right one.
+func (p *peers) oneCluster(ctx context.Context, urls []string) (id uint64, leader string, err error) {
+	client, err := p.admin.dial(urls)
+	if err != nil {
+		return 0, "", err
+	}
+	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	clusters := map[uint64]string{}
-	var last uint64
-	var why error
 	for _, url := range urls {
-		answer, err := client.Status(ctx, url)
-		if err != nil {
-			why = fmt.Errorf("ask %s for its cluster: %s", url, told(err))
+		answer, failed := client.Status(ctx, url)
+		if failed != nil {
+			err = fmt.Errorf("ask %s for its cluster: %s", url, told(failed))
 			continue
 		}
-		last = answer.Header.ClusterId
-		clusters[last] = url
+		id = answer.Header.ClusterId
+		clusters[id] = url
+		if answer.Leader == answer.Header.MemberId {
+			leader = url
+		}
 	}
 	switch len(clusters) {
 	case 0:
-		return 0, why
+		return 0, "", err
 	case 1:
-		return last, nil
+		return id, leader, nil
 	}
 	var list []string
 	for id, url := range clusters {
 		list = append(list, fmt.Sprintf("%s serves cluster %x", strings.TrimPrefix(url, "https://"), id))
 	}
-	return 0, fmt.Errorf("the control-plane nodes are not of one etcd cluster (%s): osctl reset the nodes of the one that is to go", strings.Join(list, ", "))
+	slices.Sort(list)
+	return 0, "", fmt.Errorf("the control-plane nodes are not of one etcd cluster (%s): osctl reset the nodes of the one that is to go", strings.Join(list, ", "))
 }
 
 // pause waits, unless ctx ends first.

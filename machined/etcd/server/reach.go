@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -113,8 +115,14 @@ func (p *prober) rollCall(ctx context.Context, cluster types.ID, members []*memb
 
 // rollCall asks the members of the cluster, as this one knows it.
 func (a *admin) rollCall(ctx context.Context, m *member) []presence {
-	cluster := m.Server.Cluster()
-	return a.prober.rollCall(ctx, cluster.ID(), cluster.Members(), m.Server.MemberID())
+	return a.prober.rollCall(ctx, m.Server.Cluster().ID(), m.members(), m.Server.MemberID())
+}
+
+// members are the members this one knows, by their names.
+func (m *member) members() []*membership.Member {
+	list := m.Server.Cluster().Members()
+	slices.SortStableFunc(list, func(a, b *membership.Member) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 // nameOf is what people call a member: one that never started has no name.

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	// For every child: also the one that checks a snapshot, which machined starts.
+	if err := os.Setenv(asServer, "1"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -61,10 +65,7 @@ func TestBootstrapThenRestartsKeepTheData(t *testing.T) {
 	if err := n.service.Check(ctx); err != nil {
 		t.Errorf("check: %v", err)
 	}
-	full := &etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_NOSPACE}
-	if _, err := etcdserverpb.NewMaintenanceClient(n.client().ActiveConnection()).Alarm(ctx, full); err != nil {
-		t.Fatal(err)
-	}
+	n.raise(t)
 	if err := n.service.Check(ctx); err == nil || !strings.Contains(err.Error(), "NOSPACE") {
 		t.Errorf("check of a full database: %v, want its alarm", err)
 	}
@@ -78,6 +79,22 @@ func TestBootstrapThenRestartsKeepTheData(t *testing.T) {
 	}
 }
 
+// raise raises the alarm of a full database.
+func (n *node) raise(t *testing.T) {
+	t.Helper()
+	client := n.client()
+	self, err := client.Status(t.Context(), client.Endpoints()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := &etcdserverpb.AlarmRequest{
+		Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: self.Header.MemberId, Alarm: etcdserverpb.AlarmType_NOSPACE,
+	}
+	if _, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Alarm(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A bootstrap that is cut off after etcd made its log, but before it answered,
 // is done once more from the start.
 func TestBootstrapSurvivesACrashBeforeTheFirstAnswer(t *testing.T) {
@@ -86,13 +103,7 @@ func TestBootstrapSurvivesACrashBeforeTheFirstAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.start()
-	n.eventually("etcd makes its log", func() error {
-		logs, _ := filepath.Glob(filepath.Join(n.options.DataDir, "member", "wal", "*.wal"))
-		if len(logs) == 0 {
-			return fmt.Errorf("no log yet")
-		}
-		return nil
-	})
+	n.eventually("etcd makes its log", n.hasLog)
 	n.kill()
 
 	n.reboot()
