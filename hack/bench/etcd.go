@@ -64,7 +64,9 @@ func measureEtcd(ctx context.Context, artifacts string) (ours, plain EtcdWrites,
 			"--name=a", "--data-dir=" + filepath.Join(dir, "ours"), "--bootstrap-if=" + bootstrap, "--cluster-token=bench",
 			"--listen-client-urls=" + client, "--advertise-client-urls=" + client, "--peer-url=" + peer,
 			"--ca=" + pair("ca.crt"), "--cert=" + pair("server.crt"), "--key=" + pair("server.key"),
-			"--peer-cert=" + pair("server.crt"), "--peer-key=" + pair("server.key"), "--peer-name=bench", "--log-level=error",
+			"--peer-cert=" + pair("server.crt"), "--peer-key=" + pair("server.key"), "--peer-name=bench", "--server-name=localhost",
+			"--joining=" + filepath.Join(dir, "joining"), "--removed=" + filepath.Join(dir, "removed"), "--admin-socket=" + filepath.Join(dir, "admin.sock"),
+			"--log-level=error",
 		}
 	})
 	if err != nil {
@@ -91,7 +93,7 @@ func etcdKeys(dir string) (path func(string) string, config *tls.Config, err err
 		return nil, nil, err
 	}
 	pair, err := ca.Issue(pki.Request{
-		CommonName: "bench", IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Client: true, Server: true, TTL: time.Hour,
+		CommonName: "bench", DNSNames: []string{"localhost"}, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Client: true, Server: true, TTL: time.Hour,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -110,7 +110,7 @@ func (n *native) startEtcd() {
 	if out, err := build.CombinedOutput(); err != nil {
 		n.t.Fatalf("build etcd: %v\n%s", err, out)
 	}
-	pair, err := n.k.etcdCA.Issue(pki.Request{CommonName: "etcd-peer", IPs: []netip.Addr{loopback}, Client: true, Server: true, TTL: time.Hour})
+	pair, err := n.k.etcdCA.Issue(pki.Request{CommonName: "etcd-peer", DNSNames: []string{"localhost"}, IPs: []netip.Addr{loopback}, Client: true, Server: true, TTL: time.Hour})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -128,6 +128,8 @@ func (n *native) startEtcd() {
 		"listen-client-urls": client, "advertise-client-urls": client, "peer-url": fmt.Sprintf("https://127.0.0.1:%d", freePort(n.t)),
 		"ca": secrets + "/ca", "cert": secrets + "/cert", "key": secrets + "/key",
 		"peer-cert": secrets + "/cert", "peer-key": secrets + "/key", "peer-name": "etcd-peer", "log-level": "warn",
+		"server-name": "localhost", "joining": filepath.Join(base, "joining"), "removed": filepath.Join(base, "removed"),
+		"admin-socket": filepath.Join(base, "admin.sock"),
 	}.args(nil))
 }
 

@@ -91,7 +91,8 @@ func etcdCommand(keys string) []string {
 	return []string{
 		"/usr/bin/etcd", "--name=floor", "--data-dir=/var/etcd", "--bootstrap-if=/run/bootstrap", "--cluster-token=floor",
 		"--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379",
-		"--peer-url=https://127.0.0.1:2380", "--peer-name=floor",
+		"--peer-url=https://127.0.0.1:2380", "--peer-name=floor", "--server-name=localhost",
+		"--joining=/run/joining", "--removed=/run/removed", "--admin-socket=/run/etcd.sock",
 		"--ca=" + keys + "/ca.crt", "--cert=" + keys + "/floor.crt", "--key=" + keys + "/floor.key",
 		"--peer-cert=" + keys + "/floor.crt", "--peer-key=" + keys + "/floor.key",
 	}
