@@ -44,6 +44,7 @@ func (n *node) says(what string) {
 // A learner that does not catch up is removed and blocks nobody. When it finds
 // out, it says why and tries again.
 func TestALearnerThatDoesNotCatchUpIsRemoved(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	first, slow, next := c.node("node-1"), c.node("node-2"), c.node("node-3")
 	first.flags = []string{"--learner-timeout=6s"}
@@ -88,6 +89,7 @@ func TestALearnerThatDoesNotCatchUpIsRemoved(t *testing.T) {
 // A learner that is held up after its start is removed, too, and finds the word
 // that was left for it.
 func TestALearnerThatWasRemovedSaysWhyAndTriesAgain(t *testing.T) {
+	t.Parallel()
 	c := form(t, 1)
 	first, slow := c.nodes[0], c.node("node-2")
 	first.kill()
@@ -119,6 +121,7 @@ func TestALearnerThatWasRemovedSaysWhyAndTriesAgain(t *testing.T) {
 
 // The power fails after a node was added and before its member started.
 func TestAPowerCutBetweenAdditionAndStart(t *testing.T) {
+	t.Parallel()
 	c := form(t, 1)
 	first := c.nodes[0]
 	for name, loseDisk := range map[string]bool{"node-2": false, "node-3": true} { // in any order
@@ -146,6 +149,7 @@ func TestAPowerCutBetweenAdditionAndStart(t *testing.T) {
 }
 
 func TestANodeWithAnEmptyDiskReplacesItsMember(t *testing.T) {
+	t.Parallel()
 	c := form(t, 3)
 	first, lost := c.nodes[0], c.nodes[2]
 	before := first.memberID("node-3")
@@ -164,6 +168,7 @@ func TestANodeWithAnEmptyDiskReplacesItsMember(t *testing.T) {
 }
 
 func TestANodeThatComesBackWithAnotherAddressIsFound(t *testing.T) {
+	t.Parallel()
 	c := form(t, 2)
 	moved := c.nodes[1]
 	moved.kill()
@@ -176,6 +181,7 @@ func TestANodeThatComesBackWithAnotherAddressIsFound(t *testing.T) {
 }
 
 func TestTwoNodesOfOneNameAreRefused(t *testing.T) {
+	t.Parallel()
 	c := form(t, 2)
 	twin := c.node("node-2")
 	twin.start()
@@ -184,6 +190,7 @@ func TestTwoNodesOfOneNameAreRefused(t *testing.T) {
 }
 
 func TestNodesOfAnotherClusterAreRefused(t *testing.T) {
+	t.Parallel()
 	c := form(t, 1)
 	otherCA := newCluster(t)
 	otherID := newCluster(t)
@@ -219,6 +226,7 @@ func TestNodesOfAnotherClusterAreRefused(t *testing.T) {
 }
 
 func TestNoSecondClusterBesideTheFirst(t *testing.T) {
+	t.Parallel()
 	c := form(t, 1)
 	second := c.node("node-2")
 	err := second.service.Bootstrap(t.Context())

@@ -15,9 +15,13 @@ import (
 	etcdapi "github.com/keelson-os/keelson/pkg/api/etcd"
 )
 
-// changeTime bounds what needs a quorum. With answerTime, in which members are
-// asked whether they are there, a call ends within ten seconds.
-const changeTime = 6 * time.Second
+const (
+	// changeTime bounds what needs a quorum.
+	changeTime = 6 * time.Second
+	// changeEnd is when a call gives its change up, counted from its begin. With
+	// answerTime, to find out why, it ends within ten seconds.
+	changeEnd = 7 * time.Second
+)
 
 // Remove implements EtcdService.
 func (a *admin) Remove(ctx context.Context, request *etcdapi.RemoveRequest) (*etcdapi.RemoveResponse, error) {
@@ -76,6 +80,7 @@ func find(members []*membership.Member, which string) (*membership.Member, error
 
 // remove takes a member out if the others can do without it.
 func (a *admin) remove(ctx context.Context, m *member, target *membership.Member, force bool) error {
+	end := time.Now().Add(changeEnd)
 	roll := a.rollCall(ctx, m)
 	if lost := noQuorum(roll); lost != "" {
 		return status.Error(codes.Unavailable, lost)
@@ -83,7 +88,7 @@ func (a *admin) remove(ctx context.Context, m *member, target *membership.Member
 	if problem := refuseRemoval(roll, uint64(target.ID), force); problem != "" {
 		return status.Error(codes.FailedPrecondition, problem)
 	}
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	if target.ID == m.Server.Leader() && target.ID == m.Server.MemberID() {
 		// A leader that leaves is missed for an election; one that handed over is not.

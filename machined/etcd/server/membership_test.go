@@ -38,6 +38,7 @@ func (c *cluster) awaitLeader(nodes ...*node) *node {
 }
 
 func TestRemovalThatWouldStopTheClusterIsRefused(t *testing.T) {
+	t.Parallel()
 	c := form(t, 3)
 	first, second, third := c.nodes[0], c.nodes[1], c.nodes[2]
 	admin := first.admin()
@@ -110,6 +111,7 @@ func (n *node) staysOut() {
 }
 
 func TestForceRemovesWhatOthersNeed(t *testing.T) {
+	t.Parallel()
 	c := form(t, 3)
 	first, second := c.nodes[0], c.nodes[1]
 	c.nodes[2].kill()
@@ -124,6 +126,7 @@ func TestForceRemovesWhatOthersNeed(t *testing.T) {
 }
 
 func TestTheLastMemberStays(t *testing.T) {
+	t.Parallel()
 	c := form(t, 1)
 	for _, force := range []bool{false, true} {
 		_, err := c.nodes[0].admin().Leave(t.Context(), &etcdapi.LeaveRequest{Force: force})
@@ -133,6 +136,7 @@ func TestTheLastMemberStays(t *testing.T) {
 }
 
 func TestALeaderHandsOverBeforeItLeaves(t *testing.T) {
+	t.Parallel()
 	c := form(t, 3)
 	leader := c.awaitLeader(c.nodes...)
 	answer, err := leader.admin().ForfeitLeadership(t.Context(), &etcdapi.ForfeitLeadershipRequest{})
@@ -158,6 +162,7 @@ func TestALeaderHandsOverBeforeItLeaves(t *testing.T) {
 }
 
 func TestWithoutAQuorumTheAPISaysWhatToDo(t *testing.T) {
+	t.Parallel()
 	c := form(t, 3)
 	last := c.nodes[0]
 	last.put("greeting", "hello")
@@ -194,6 +199,7 @@ func TestWithoutAQuorumTheAPISaysWhatToDo(t *testing.T) {
 }
 
 func TestAlarmsAndDefragmentation(t *testing.T) {
+	t.Parallel()
 	n := form(t, 1).nodes[0]
 	if _, err := n.admin().Defragment(t.Context(), &etcdapi.DefragmentRequest{}); err != nil {
 		t.Errorf("defragment: %v", err)

@@ -46,6 +46,7 @@ func (n *node) snapshot() ([]byte, error) {
 }
 
 func TestRecoveryOnFreshNodesWithOtherAddresses(t *testing.T) {
+	t.Parallel()
 	old := form(t, 1)
 	old.nodes[0].put("greeting", "hello")
 	before, err := old.nodes[0].client().Get(t.Context(), "greeting")
@@ -101,6 +102,7 @@ func TestRecoveryOnFreshNodesWithOtherAddresses(t *testing.T) {
 
 // The old cluster's members take those of the recovered one for what they are.
 func TestAMemberOfTheOldClusterIsToldToGo(t *testing.T) {
+	t.Parallel()
 	c := form(t, 2)
 	data, err := c.nodes[0].snapshot()
 	if err != nil {
@@ -124,6 +126,7 @@ func TestAMemberOfTheOldClusterIsToldToGo(t *testing.T) {
 }
 
 func TestABadSnapshotChangesNothing(t *testing.T) {
+	t.Parallel()
 	source := form(t, 1).nodes[0]
 	source.put("greeting", "hello")
 	good, err := source.snapshot()
