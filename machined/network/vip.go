@@ -106,6 +106,7 @@ func (v *virtualIP) campaign(ctx context.Context) error {
 	campaign, resign := context.WithCancel(context.WithoutCancel(ctx))
 	defer resign()
 	begun := context.AfterFunc(ctx, resign)
+	defer begun() // else ctx would hold every campaign that could not be begun
 	holds, err := v.Campaign(campaign)
 	if err != nil {
 		return errors.Join(unplaced, err)

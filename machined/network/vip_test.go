@@ -256,6 +256,41 @@ func TestWhatCannotBeDoneIsTold(t *testing.T) {
 	})
 }
 
+// counted is a context that counts what waits for its end.
+type counted struct {
+	context.Context
+	waiting int
+}
+
+func (c *counted) Value(any) any { return nil }
+
+func (c *counted) AfterFunc(func()) func() bool {
+	c.waiting++
+	stopped := false
+	return func() bool {
+		if stopped {
+			return false
+		}
+		stopped = true
+		c.waiting--
+		return true
+	}
+}
+
+func TestCampaignsThatCannotBeginLeaveNothingBehind(t *testing.T) {
+	ctx := &counted{Context: t.Context()}
+	k := &keeper{refuse: errors.New("etcd is starting")}
+	v := &virtualIP{VirtualIPOptions: VirtualIPOptions{Addresses: []netip.Addr{addr("10.0.0.50")}, Campaign: k.campaign}, links: k}
+	for range 3 {
+		if err := v.campaign(ctx); !errors.Is(err, k.refuse) {
+			t.Fatal(err)
+		}
+	}
+	if ctx.waiting != 0 {
+		t.Errorf("%d of 3 campaigns wait for the node's end", ctx.waiting)
+	}
+}
+
 func TestChooseLink(t *testing.T) {
 	have := []linkAddress{
 		{"lo", prefix("127.0.0.1/8"), true},
