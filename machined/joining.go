@@ -8,6 +8,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/join"
+	"github.com/keelson-os/keelson/machined/kubernetes"
 	"github.com/keelson-os/keelson/machined/network"
 	joinpb "github.com/keelson-os/keelson/pkg/api/join"
 	"github.com/keelson-os/keelson/pkg/pki"
@@ -91,10 +92,10 @@ func (n *node) keepIdentity(ctx context.Context) {
 }
 
 // letOthersJoin makes a control-plane node sign what workers ask for.
-func (n *node) letOthersJoin() error {
+func (n *node) letOthersJoin(cluster *kubernetes.Kubernetes) error {
 	signer, err := join.NewSigner(join.SignerOptions{
 		Config: n.config, Hostname: n.nodeState().Hostname, Addresses: hostAddresses(n.nodeState()),
-		Known: n.kubernetes.Machine, Nodes: n.knownNodes, Log: n.log,
+		Known: cluster.Machine, Nodes: func() []join.Node { return knownNodes(cluster) }, Log: n.log,
 		Publish: func(subject, action, message string) { n.events.Publish(api.KindAccess, subject, action, message) },
 	})
 	if err != nil {
@@ -104,9 +105,9 @@ func (n *node) letOthersJoin() error {
 	return nil
 }
 
-func (n *node) knownNodes() []join.Node {
+func knownNodes(cluster *kubernetes.Kubernetes) []join.Node {
 	var nodes []join.Node
-	for _, each := range n.kubernetes.Nodes() {
+	for _, each := range cluster.Nodes() {
 		nodes = append(nodes, join.Node{Name: each.Name, Addresses: each.Addresses, ControlPlane: each.ControlPlane, Ready: each.Ready})
 	}
 	return nodes

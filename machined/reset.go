@@ -17,6 +17,9 @@ const (
 	resetDeadline = 15 * time.Minute
 	// checkResetTime bounds what is asked before a reset is accepted.
 	checkResetTime = 30 * time.Second
+	// spareTime bounds the taking back of what condemned the disk; it is less than
+	// a task's overtime.
+	spareTime = 10 * time.Second
 )
 
 func (n *node) storageOptions(config *machineconfig.Config) storage.Options {
@@ -77,6 +80,9 @@ func (d departure) run(ctx context.Context) error {
 		return err
 	}
 	if err := d.leave(ctx); err != nil {
+		// Also when the time was over: a node that has not left keeps its data.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spareTime)
+		defer cancel()
 		return errors.Join(err, d.spare(ctx))
 	}
 	return nil

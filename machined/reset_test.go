@@ -19,15 +19,20 @@ func TestANodeLeavesForGoodOrNotAtAll(t *testing.T) {
 	} {
 		var did []string
 		step := func(name string) func(context.Context) error {
-			return func(context.Context) error {
+			return func(ctx context.Context) error {
 				did = append(did, name)
+				if name == "spare" && ctx.Err() != nil {
+					t.Errorf("%s: the disk stays condemned when the time is over", c.failing)
+				}
 				if strings.Contains(c.failing, name) {
 					return errors.New(name + " failed")
 				}
 				return nil
 			}
 		}
-		err := departure{condemn: step("condemn"), leave: step("leave"), spare: step("spare")}.run(t.Context())
+		late, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := departure{condemn: step("condemn"), leave: step("leave"), spare: step("spare")}.run(late)
 		if got := strings.Join(did, " "); got != c.want {
 			t.Errorf("%s: did %s, want %s", name, got, c.want)
 		}

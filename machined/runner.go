@@ -25,9 +25,9 @@ type phase struct {
 }
 
 // task is one thing to do. Its function must return soon after its context
-// ends, which it does after the deadline. One in a phase that goes on is left
-// behind when it does not: a call that hangs in the kernel (a dead disk) must
-// not keep the node from booting, nor from going down.
+// ends, which it does after the deadline. One in a phase that is not tried again
+// is left behind when it does not: a call that hangs in the kernel (a dead disk)
+// must not keep the node from booting, nor from going down.
 type task struct {
 	name     string
 	deadline time.Duration
@@ -153,13 +153,13 @@ func (n *node) runTask(ctx context.Context, t task, onFailure failurePolicy) err
 	case err = <-ended:
 	case <-ctx.Done():
 		var leave <-chan time.Time // never: a second run beside the first would do harm
-		if onFailure == goOn {
+		if onFailure != retry {
 			leave = time.After(overtime)
 		}
 		select {
 		case err = <-ended:
 		case <-leave:
-			err = fmt.Errorf("%s hangs, %s after it should have ended; going on without it", t.name, overtime)
+			err = fmt.Errorf("%s hangs, %s after it should have ended; it is not waited for any more", t.name, overtime)
 		}
 	}
 	n.log.Debug("task ended", "task", t.name, "took", n.os.SinceBoot()-began, "error", err)

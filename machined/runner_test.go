@@ -129,6 +129,24 @@ func TestStopEndsRetriesAndDeadlinesEndTasks(t *testing.T) {
 	})
 }
 
+func TestAHangingTaskHoldsUpNobodyWhoGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := testNode(t)
+		defer n.console.close()
+		thaw := make(chan struct{})
+		defer close(thaw)
+		hang := func(*node, context.Context) error { <-thaw; return nil }
+		var j journal
+		err := n.run(t.Context(), sequence{"reset", []phase{
+			{"cluster", giveUp, []task{{"membership", time.Minute, supervise.FailTask, hang}}},
+			{"wipe", goOn, []task{j.task("disk", succeed)}},
+		}})
+		if err == nil || !strings.Contains(err.Error(), "membership hangs") || len(j.lines) > 0 {
+			t.Errorf("ran %q, error %v", j.lines, err)
+		}
+	})
+}
+
 func TestATaskThatHangsIsLeftBehindWhereThePhaseGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := testNode(t)

@@ -94,16 +94,16 @@ func (n *node) startKubernetes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if n.isControlPlane() {
+			if err := n.letOthersJoin(made); err != nil {
+				return err
+			}
+		}
 		n.kubernetes = made
 		n.server.SetCluster(&clusterView{
 			supervisor: n.supervisor, etcd: n.etcd, kubernetes: made,
 			problems: func() []string { return n.Status().GetProblems() },
 		})
-		if n.isControlPlane() {
-			if err := n.letOthersJoin(); err != nil {
-				return err
-			}
-		}
 		n.followCluster()
 	}
 	if n.isControlPlane() {

@@ -128,6 +128,9 @@ func (n *node) loadConfig(ctx context.Context) error {
 	if err != nil {
 		return &configError{err}
 	}
+	if ctx.Err() != nil {
+		return ctx.Err() // too late: the node is in maintenance by now
+	}
 	n.config, n.source = found, source
 	n.mu.Lock()
 	n.loaded = found

@@ -7,8 +7,8 @@ import (
 )
 
 // startLevels sorts services into levels: each depends on, or stops before,
-// services of levels before its own only. Inside a level the given order is kept. It refuses unknown
-// dependencies and cycles.
+// services of levels before its own only. Inside a level the given order is
+// kept. It refuses unknown dependencies and cycles.
 func startLevels(specs []Spec) ([][]string, error) {
 	known := map[string]bool{}
 	for _, spec := range specs {
