@@ -83,8 +83,8 @@ func (a *admin) serveMember(server *embed.Etcd) (done func()) {
 // task is something that the process does by itself while its member works.
 type task struct {
 	name string
-	// run works until ctx ends. Its error, other than ctx's, is logged: it does
-	// not end the process.
+	// run works until ctx ends or nothing is left to do. After an error it is
+	// run again, a minute later.
 	run func(ctx context.Context, m *member) error
 }
 

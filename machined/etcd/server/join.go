@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,7 +130,7 @@ func (j *joiner) view(ctx context.Context, cluster types.ID, members []*etcdserv
 	v := joinView{name: j.flags.name, peerURL: j.flags.peer, members: members, began: j.began}
 	namesakeSilent := false
 	for _, each := range members {
-		ours := strings.Join(each.PeerURLs, ",") == j.flags.peer
+		ours := slices.Contains(each.PeerURLs, j.flags.peer)
 		if !ours && each.Name != j.flags.name {
 			continue
 		}
@@ -162,6 +163,7 @@ func (j *joiner) add(ctx context.Context, client *clientv3.Client) (string, erro
 	if err := mark.Set(dir, name, ""); err != nil {
 		return "", err
 	}
+	j.began = true // also when the answer is lost
 	added, err := client.MemberAddAsLearner(ctx, []string{j.flags.peer})
 	if err != nil {
 		return "", fmt.Errorf("add this node: %s", told(err))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -108,10 +109,16 @@ func (a *admin) background(ctx context.Context) (end func()) {
 		}
 		for _, each := range a.tasks() {
 			group.Go(func() error {
-				if err := each.run(ctx, m); err != nil && ctx.Err() == nil {
-					a.log.Error("a task of etcd's ended", zap.String("task", each.name), zap.Error(err))
+				for {
+					err := a.runTask(ctx, m, each)
+					if err == nil || ctx.Err() != nil {
+						return nil
+					}
+					a.log.Error("a task of etcd's failed and is tried again", zap.String("task", each.name), zap.Error(err))
+					if !pause(ctx, taskRetry) {
+						return nil
+					}
 				}
-				return nil
 			})
 		}
 		return nil
@@ -120,4 +127,13 @@ func (a *admin) background(ctx context.Context) (end func()) {
 		cancel()
 		_ = group.Wait()
 	}
+}
+
+// taskRetry is how long a task that failed is left alone.
+const taskRetry = time.Minute
+
+// runTask runs a task; a panic in it ends no more than that.
+func (a *admin) runTask(ctx context.Context, m *member, t task) (err error) {
+	defer a.survive(t.name, &err)
+	return t.run(ctx, m)
 }

@@ -96,7 +96,8 @@ func (a *admin) remove(ctx context.Context, m *member, target *membership.Member
 			a.log.Warn("leaves the cluster as its leader", zap.Error(err))
 		}
 	}
-	if _, err := m.client.MemberRemove(ctx, uint64(target.ID)); err != nil {
+	// A member that removes itself may stop before it hears that it did.
+	if _, err := m.client.MemberRemove(ctx, uint64(target.ID)); err != nil && !m.Server.IsIDRemoved(uint64(target.ID)) {
 		return a.explain(m, "remove "+nameOf(target), err)
 	}
 	a.note("%s was removed, as was asked for", nameOf(target))
