@@ -133,8 +133,8 @@ func requireRole(table map[string][]string, log *slog.Logger) admit {
 		if !slices.Contains(needed, identity.Reader) {
 			// Whatever a reader may not do changes something: keep who did it.
 			attributes := []any{who, "method", method}
-			if node := sent.Get(identity.MetadataNode); len(node) > 0 {
-				attributes = append(attributes, "node", node[0])
+			if node, err := askedNode(ctx); err == nil && node != "" { // others are refused
+				attributes = append(attributes, "node", node)
 			}
 			log.Info("call admitted", attributes...)
 		}

@@ -85,6 +85,9 @@ func identify(cert *x509.Certificate, now time.Time) (caller, error) {
 func identifyForwarded(chain []*x509.Certificate, sent metadata.MD, now time.Time) (caller, error) {
 	cert, ca := chain[0], chain[len(chain)-1]
 	c := caller{roles: sent.Get(identity.MetadataRole), via: cert.Subject.CommonName}
+	if c.via == "" { // which would mean that nobody passed the call on
+		return c, errors.New("the certificate of a node that passes calls on names no node")
+	}
 	users, untils := sent.Get(identity.MetadataUser), sent.Get(identity.MetadataUntil)
 	if now.After(cert.NotAfter) {
 		return c, fmt.Errorf("the certificate of %s, which passes calls on, expired at %s", c.via, cert.NotAfter.Format(time.RFC3339))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -42,9 +43,11 @@ type options struct {
 	forwardCert string
 	forwardKey  string
 	kubeconfig  string
-	maintenance bool
-	pairingCode string
-	logFormat   string
+	// controlPlanes are addresses without zones or mapped forms.
+	controlPlanes []netip.Addr
+	maintenance   bool
+	pairingCode   string
+	logFormat     string
 
 	// For tests: the node's name, if it is not the host's, and who may call
 	// what, if that differs from the table.
@@ -65,6 +68,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.key, "key", "", "private key `file` of this server")
 	flags.StringVar(&o.forwardCert, "forward-cert", "", "certificate `file` for passing calls on to other nodes; without it none is")
 	flags.StringVar(&o.forwardKey, "forward-key", "", "private key `file` of --forward-cert")
+	flags.Func("control-plane", "`address` of a control-plane node, which calls are passed on to while the cluster does not know its nodes; may be repeated", func(text string) error {
+		address, err := netip.ParseAddr(text)
+		o.controlPlanes = append(o.controlPlanes, address.Unmap())
+		return err
+	})
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` for the workload service; may appear later, but is given on control-plane nodes only")
 	flags.BoolVar(&o.maintenance, "maintenance", false, "serve a node without config: a pairing code in place of client certificates")
 	flags.StringVar(&o.pairingCode, "pairing-code-file", "", "`file` that holds the pairing code, for maintenance")

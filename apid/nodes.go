@@ -31,7 +31,7 @@ type others struct {
 
 // newOthers prepares the way; nobody is asked or dialled before a call needs it.
 func newOthers(o options, machined localBackend, log *slog.Logger) (*others, error) {
-	other := &others{self: hostname, nodes: newDirectory(clusterpb.NewClusterServiceClient(machined))}
+	other := &others{self: hostname, nodes: newDirectory(clusterpb.NewClusterServiceClient(machined), o.controlPlanes)}
 	if o.node != "" {
 		other.self = func() string { return o.node }
 	}
@@ -65,13 +65,13 @@ func (o *others) route(ctx context.Context) (*otherNode, error) {
 	if strings.EqualFold(name, o.self()) {
 		return nil, nil
 	}
+	if arrivedAt(ctx, name) {
+		return nil, nil
+	}
 	if who, _ := callerFrom(ctx); who.via != "" {
 		// Addresses move between nodes; a reboot must not hit the wrong one.
 		return nil, status.Errorf(codes.FailedPrecondition,
 			"this is node %s, and the call that %s passed on is for node %q: its list of nodes is out of date; try again in a minute", o.self(), who.via, name)
-	}
-	if arrivedAt(ctx, name) {
-		return nil, nil
 	}
 	if o.pool == nil {
 		return nil, status.Error(codes.FailedPrecondition, "this node is a worker and passes nothing on: use a control-plane node as endpoint")

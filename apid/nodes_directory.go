@@ -24,31 +24,58 @@ const (
 	directoryTimeout = 5 * time.Second
 )
 
-// directory knows the cluster's nodes and their addresses, as machined has them.
-// Nothing else is ever dialled: a client can name nodes, not places.
+// directory knows the cluster's nodes and their addresses, as machined has them,
+// and the control-plane nodes of the config. Nothing else is ever dialled: a
+// client can name nodes, not places.
 type directory struct {
 	machined clusterpb.ClusterServiceClient
-	flight   singleflight.Group
+	// configured are the addresses of the config's control-plane nodes: before
+	// there is a cluster that knows its nodes, they are what there is.
+	configured []netip.Addr
+	flight     singleflight.Group
 
 	mu    sync.Mutex
 	nodes []*clusterpb.Node
 	asked time.Time
 }
 
-func newDirectory(machined clusterpb.ClusterServiceClient) *directory {
-	return &directory{machined: machined}
+func newDirectory(machined clusterpb.ClusterServiceClient, configured []netip.Addr) *directory {
+	return &directory{machined: machined, configured: configured}
 }
 
-// find returns the node of that name or address.
+// find returns the node of that name or address. One that is known by the config
+// alone has its address for a name.
 func (d *directory) find(ctx context.Context, name string) (*clusterpb.Node, error) {
 	nodes, err := d.list(ctx)
-	if err != nil {
+	if err == nil {
+		var found *clusterpb.Node
+		if found, err = pick(nodes, name); err == nil {
+			return found, nil
+		}
+	}
+	code := status.Code(err)
+	if code != codes.NotFound && code != codes.Unavailable {
 		return nil, err
 	}
-	return pick(nodes, name)
+	if address, _ := netip.ParseAddr(name); slices.Contains(d.configured, address.Unmap()) {
+		return &clusterpb.Node{Name: address.Unmap().String(), Addresses: []string{address.Unmap().String()}, ControlPlane: true}, nil
+	}
+	if len(nodes) == 0 && len(d.configured) > 0 {
+		return nil, status.Errorf(code, "%s; control-plane nodes can be asked for by their addresses: %s", status.Convert(err).Message(), listed(d.configured))
+	}
+	return nil, err
 }
 
-// pick prefers a name to an address.
+func listed(addresses []netip.Addr) string {
+	var texts []string
+	for _, address := range addresses {
+		texts = append(texts, address.String())
+	}
+	return strings.Join(texts, ", ")
+}
+
+// pick prefers a name to an address. Each node says itself which addresses it
+// has: of two that say the same, none gets what is meant for the other.
 func pick(nodes []*clusterpb.Node, name string) (*clusterpb.Node, error) {
 	var names []string
 	for _, node := range nodes {
@@ -57,10 +84,21 @@ func pick(nodes []*clusterpb.Node, name string) (*clusterpb.Node, error) {
 		}
 		names = append(names, node.GetName())
 	}
+	var found *clusterpb.Node
 	for _, node := range nodes {
-		if slices.ContainsFunc(node.GetAddresses(), func(address string) bool { return sameAddress(address, name) }) {
-			return node, nil
+		if !slices.ContainsFunc(node.GetAddresses(), func(address string) bool { return sameAddress(address, name) }) {
+			continue
 		}
+		if found != nil {
+			return nil, status.Errorf(codes.FailedPrecondition, "nodes %s and %s both say that %s is theirs: ask for one of them by its name", found.GetName(), node.GetName(), name)
+		}
+		found = node
+	}
+	if found != nil {
+		return found, nil
+	}
+	if len(nodes) == 0 {
+		return nil, status.Error(codes.NotFound, "the cluster has no nodes yet that are known here (osctl health)")
 	}
 	return nil, status.Errorf(codes.NotFound, "the cluster has no node %q; its nodes are: %s", name, nearest.List(name, names))
 }

@@ -79,6 +79,7 @@ func TestForwardersAreHeldToTheRules(t *testing.T) {
 	ada := []string{identity.MetadataUser, "ada", identity.MetadataRole, identity.Admin, identity.MetadataUntil, later}
 	both := forwarder("cp-2")
 	both.Organizations = append(both.Organizations, identity.Admin)
+	nameless := forwarder("")
 	serving := forwarder("cp-2")
 	serving.Client, serving.Server = false, true
 	for _, test := range []struct {
@@ -94,6 +95,7 @@ func TestForwardersAreHeldToTheRules(t *testing.T) {
 		{"for nobody", c.cp1.dial(t, c.cp1.ca, forwarder("cp-2")), "", nil, codes.Unauthenticated, "does not say for whom"},
 		{"for nobody, with a role of its own", c.cp1.dial(t, c.cp1.ca, both), "", nil, codes.Unauthenticated, "does not say for whom"},
 		{"for one without a role", c.cp1.dial(t, c.cp1.ca, forwarder("cp-2")), "", append(ada[:2:2], ada[4:]...), codes.Unauthenticated, "does not say for whom"},
+		{"without a name", c.cp1.dial(t, c.cp1.ca, nameless), "worker", ada, codes.Unauthenticated, "names no node"},
 		{"to a third node", c.cp1.dial(t, c.cp1.ca, forwarder("cp-2")), "worker", ada, codes.FailedPrecondition, `this is node cp-1, and the call that cp-2 passed on is for node "worker"`},
 		{"by a server's certificate", c.cp1.dial(t, c.cp1.ca, serving), "", ada, codes.Unavailable, ""},
 		{"of another CA", c.cp1.dial(t, newCA(t, "other"), forwarder("cp-2")), "", ada, codes.Unavailable, ""},

@@ -123,7 +123,7 @@ func (c *countingNodes) Nodes(context.Context, *clusterpb.NodesRequest, ...grpc.
 
 func TestTheDirectoryAsksOnceForAll(t *testing.T) {
 	machined := &countingNodes{answer: make(chan error)}
-	d := newDirectory(machined)
+	d := newDirectory(machined, nil)
 	gone, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for i := range 20 {

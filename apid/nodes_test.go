@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -183,6 +184,58 @@ func TestNodesThatCannotBeAsked(t *testing.T) {
 	_, err = ask(t, c.cp1.admin(t), "cp-2")
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "which nodes the cluster has is not known here") {
 		t.Errorf("without machined: %v", err)
+	}
+}
+
+// Before a cluster is bootstrapped Kubernetes tells of no nodes, and a boot that
+// went wrong tells of none at all.
+func TestControlPlaneNodesOfTheConfigAreKnownByAddress(t *testing.T) {
+	c := startCluster(t, func(name string, o *options) {
+		o.controlPlanes = []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")}
+	})
+	conn := c.cp1.admin(t)
+	for _, test := range []struct {
+		nodes []*clusterpb.Node
+		err   error
+		want  codes.Code
+		says  string
+	}{
+		{nil, nil, codes.NotFound, "the cluster has no nodes yet that are known here"},
+		{nil, status.Error(codes.Unavailable, "no cluster yet"), codes.Unavailable, "no cluster yet"},
+		{c.nodes[:1:1], nil, codes.NotFound, `no node "worker"`},
+	} {
+		c.cp1.machined.nodes = func() ([]*clusterpb.Node, error) { return test.nodes, test.err }
+		c.cp1.server.others.nodes.asked = time.Time{}
+		for _, address := range []string{"127.0.0.3", "::ffff:127.0.0.3"} {
+			if got, err := ask(t, conn, address); err != nil || got.Hostname != "cp-2" {
+				t.Errorf("%s: %q, %v", address, got.GetHostname(), err)
+			}
+		}
+		_, err := ask(t, conn, "worker")
+		if status.Code(err) != test.want || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("got %v, want %s with %q", err, test.want, test.says)
+		}
+		if hint := strings.Contains(err.Error(), "by their addresses: 127.0.0.2, 127.0.0.3"); hint != (test.nodes == nil) {
+			t.Errorf("hint at addresses: %v", err)
+		}
+		if _, err := ask(t, conn, "127.0.0.4"); err == nil {
+			t.Error("an address of nobody's was dialled")
+		}
+	}
+}
+
+// Any node may say that it has an address; what is meant for another must not
+// reach it.
+func TestAnAddressOfTwoNodesIsNobodys(t *testing.T) {
+	c := startCluster(t, nil)
+	c.nodes[2].Addresses = []string{"127.0.0.4", "127.0.0.3"}
+	conn := c.cp1.admin(t)
+	_, err := ask(t, conn, "127.0.0.3")
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "nodes cp-2 and worker both say that 127.0.0.3 is theirs") {
+		t.Errorf("got %v", err)
+	}
+	if got, err := ask(t, conn, "cp-2"); err != nil || got.Hostname != "cp-2" {
+		t.Errorf("by its name: %v, %v", got, err)
 	}
 }
 
@@ -442,12 +495,19 @@ func await(t testing.TB, what string, met func() bool) {
 	}
 }
 
-func TestForwardFlagsBelongTogether(t *testing.T) {
-	_, err := parseOptions([]string{"--ca=a", "--cert=b", "--key=c", "--forward-cert=d"}, io.Discard)
+func TestForwardFlags(t *testing.T) {
+	if _, err := parseOptions([]string{"--ca=a", "--cert=b", "--key=c", "--control-plane=cp-1"}, io.Discard); err == nil || !strings.Contains(err.Error(), "control-plane") {
+		t.Errorf("a name in place of an address: %v", err)
+	}
+	o, err := parseOptions([]string{"--ca=a", "--cert=b", "--key=c", "--control-plane=10.0.0.5", "--control-plane=fd00::6"}, io.Discard)
+	if err != nil || len(o.controlPlanes) != 2 {
+		t.Errorf("got %v, %v", o.controlPlanes, err)
+	}
+	_, err = parseOptions([]string{"--ca=a", "--cert=b", "--key=c", "--forward-cert=d"}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "--forward-key") {
 		t.Errorf("got %v", err)
 	}
-	o := options{listen: ":50000", ca: "a", forwardCert: filepath.Join(t.TempDir(), "none"), forwardKey: "b"}
+	o = options{listen: ":50000", ca: "a", forwardCert: filepath.Join(t.TempDir(), "none"), forwardKey: "b"}
 	if _, err := newOthers(o, localBackend{}, nil); err == nil {
 		t.Errorf("files that do not exist: %v", err)
 	}

@@ -72,8 +72,14 @@ func (n *node) frontOptions() (api.FrontOptions, error) {
 		return api.FrontOptions{}, fmt.Errorf("read secrets.osCA: %w", err)
 	}
 	state := n.nodeState()
+	var controlPlanes []netip.Addr
+	for _, host := range n.config.Cluster.ControlPlane.Addresses {
+		if address, ok := host.Addr(); ok {
+			controlPlanes = append(controlPlanes, address)
+		}
+	}
 	return api.FrontOptions{
-		User: user, CA: ca, Names: append([]string{state.Hostname}, namesOf(n.config.Cluster)...), Addresses: addressesOf(state.Addresses, n.config.Cluster),
+		User: user, CA: ca, Hostname: state.Hostname, ControlPlanes: controlPlanes, Names: append([]string{state.Hostname}, namesOf(n.config.Cluster)...), Addresses: addressesOf(state.Addresses, n.config.Cluster),
 	}, nil
 }
 

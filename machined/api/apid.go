@@ -54,6 +54,10 @@ type FrontOptions struct {
 	// certificate says so already.
 	Names     []string
 	Addresses []netip.Addr
+	// Hostname is the node's name, under which a control-plane node passes calls
+	// on, and ControlPlanes is where the config says that others like it are.
+	Hostname      string
+	ControlPlanes []netip.Addr
 
 	// Pair is the certificate that a control-plane node signed for this one,
 	// asked for whenever it is written.
@@ -71,6 +75,9 @@ func FrontSpec(opts FrontOptions) supervise.Spec {
 			"--kubeconfig="+frontFile("kubeconfig"), fmt.Sprintf("--join-listen=:%d", JoinPort),
 			"--forward-cert="+frontFile(forwardCert), "--forward-key="+frontFile(forwardKey),
 		)
+		for _, address := range opts.ControlPlanes {
+			args = append(args, "--control-plane="+address.String())
+		}
 	}
 	spec := frontSpec(args...)
 	spec.Prepare = func(context.Context) error { return opts.Write() }
@@ -104,7 +111,7 @@ func (opts FrontOptions) files() (map[string][]byte, error) {
 		return nil, err
 	}
 	forward, err := opts.CA.Issue(pki.Request{
-		CommonName: Front, Organizations: []string{identity.Forwarder}, Client: true, TTL: pki.NodeTTL,
+		CommonName: opts.Hostname, Organizations: []string{identity.Forwarder}, Client: true, TTL: pki.NodeTTL,
 	})
 	if err != nil {
 		return nil, err

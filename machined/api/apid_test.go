@@ -18,9 +18,12 @@ import (
 func TestFrontOfAControlPlaneNode(t *testing.T) {
 	ca, err := pki.NewCA("os", time.Now(), time.Hour)
 	must(t, err)
-	opts := FrontOptions{CA: ca, Names: []string{"cp-1"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.5")}}
+	opts := FrontOptions{
+		CA: ca, Hostname: "cp-1", Names: []string{"cp-1"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.5")},
+		ControlPlanes: []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::6")},
+	}
 	args := strings.Join(FrontSpec(opts).Args, " ")
-	for _, flag := range []string{"--listen=:50000", "--join-listen=:50001", "--kubeconfig=", "--forward-cert=", "--forward-key=", "--ca="} {
+	for _, flag := range []string{"--listen=:50000", "--join-listen=:50001", "--kubeconfig=", "--forward-cert=", "--forward-key=", "--ca=", "--control-plane=10.0.0.5", "--control-plane=fd00::6"} {
 		if !strings.Contains(args, flag) {
 			t.Errorf("no %s in %s", flag, args)
 		}
@@ -37,7 +40,7 @@ func TestFrontOfAControlPlaneNode(t *testing.T) {
 	}
 	forward, err := pki.ParseCert(files["forward.crt"])
 	must(t, err)
-	if !slices.Equal(forward.Subject.Organization, []string{identity.Forwarder}) {
+	if !slices.Equal(forward.Subject.Organization, []string{identity.Forwarder}) || forward.Subject.CommonName != "cp-1" {
 		t.Errorf("forwards as %s", forward.Subject)
 	}
 }
