@@ -46,13 +46,24 @@ func TestExplain(t *testing.T) {
 		{status.Error(codes.AlreadyExists, "taken"), refused, "taken"},
 		{status.Error(codes.ResourceExhausted, "too many"), refused, "too many"},
 		{unverifiedAs(x509.UnknownAuthorityError{Cert: cert}), unverified, "not a node of this cluster"},
-		{unverifiedAs(x509.HostnameError{Certificate: cert, Host: "10.0.0.5"}), unverified, "not for 10.0.0.5, only for [cp-2 10.0.0.6]"},
+		{unverifiedAs(x509.HostnameError{Certificate: cert, Host: "10.0.0.5"}), unverified, "not for 10.0.0.5, only for [cp-2 10.0.0.6]: ask for one of those"},
 		{unverifiedAs(x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired}), unverified,
 			"valid from 2026-11-21T12:00:00Z to 2026-11-22T12:00:00Z, and this node's clock says 2026-11-20T12:00:00Z: set the clock"},
 	} {
 		kind, text := explain(test.err, now)
 		if kind != test.kind || !strings.Contains(text, test.says) {
 			t.Errorf("%v: kind %d, %q; want %d, %q", test.err, kind, text, test.kind, test.says)
+		}
+	}
+}
+
+// The API tells texts of valid UTF-8 only, and nothing beside one that is not.
+func TestShortenedTextIsText(t *testing.T) {
+	for text, want := range map[string]string{
+		"abcdef": "abcdef", "abcdefg": "abcdef…", "abcdeé": "abcde…", "a\xffb": "a\uFFFDb", "": "",
+	} {
+		if got := shortenTo(text, 6); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
 }

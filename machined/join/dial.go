@@ -164,7 +164,7 @@ func explainCertificate(failed *tls.CertificateVerificationError, now time.Time)
 		return "it is not a node of this cluster: its certificate is not of this config's secrets.osCA; correct cluster.controlPlane.addresses, or give this node a config of that cluster"
 	}
 	if name, ok := errors.AsType[x509.HostnameError](failed); ok {
-		return fmt.Sprintf("its certificate is not for %s, only for %s", name.Host, certifiedNames(name.Certificate))
+		return fmt.Sprintf("its certificate is not for %s, only for %s: ask for one of those in cluster.controlPlane.addresses, or name it there in the control-plane nodes' configs too", name.Host, certifiedNames(name.Certificate))
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](failed); ok && invalid.Reason == x509.Expired {
 		return fmt.Sprintf("its certificate is valid from %s to %s, and this node's clock says %s: set the clock",

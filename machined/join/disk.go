@@ -69,15 +69,15 @@ func decode(text []byte, of owner, by authorities, now time.Time) (*Identity, er
 		return nil, errors.New("the node's identity is damaged")
 	}
 	kept := owner{s.ClusterID, s.Hostname, s.MachineID, s.Addresses}
-	if !kept.equal(of) {
-		return nil, fmt.Errorf("the node was %s with %v: its name, its addresses or its cluster changed", kept.hostname, kept.addresses)
+	if !kept.same(of) {
+		return nil, fmt.Errorf("the node was %s: its name, its machine ID or its cluster changed", kept.hostname)
 	}
 	pairs := map[joinpb.CertificateRequest_Use]pki.KeyPair{}
 	for name, pair := range s.Pairs {
 		use := joinpb.CertificateRequest_Use(joinpb.CertificateRequest_Use_value[name])
 		pairs[use] = pki.KeyPair{Cert: []byte(pair.Cert), Key: []byte(pair.Key)}
 	}
-	identity, err := newIdentity(of, pairs, by)
+	identity, err := newIdentity(kept, pairs, by)
 	if err != nil {
 		return nil, fmt.Errorf("the node's identity: %w", err)
 	}

@@ -22,15 +22,21 @@ type Identity struct {
 	since, until time.Time
 }
 
-// owner is whose identity it is. One of another owner is of no use.
+// owner is whose identity it is. One of another owner is of no use, but that of
+// the same node with other addresses is until there is a new one: it opens
+// Kubernetes to the node, and nodes start without a control plane.
 type owner struct {
 	clusterID, hostname, machineID string
 	addresses                      []netip.Addr
 }
 
-func (o owner) equal(other owner) bool {
-	return o.clusterID == other.clusterID && o.hostname == other.hostname && o.machineID == other.machineID &&
-		slices.Equal(o.addresses, other.addresses)
+func (o owner) same(other owner) bool {
+	return o.clusterID == other.clusterID && o.hostname == other.hostname && o.machineID == other.machineID
+}
+
+// isFor tells whether others can know a node at these addresses by the identity.
+func (i *Identity) isFor(addresses []netip.Addr) bool {
+	return slices.Equal(i.owner.addresses, addresses)
 }
 
 // Pair returns the key and the certificate of one use.

@@ -121,8 +121,6 @@ func TestAnIdentityThatIsOfNoUse(t *testing.T) {
 		"another name":            {text, changed(func(o *owner) { o.hostname = "worker-2" }), by, now, "changed"},
 		"another machine":         {text, changed(func(o *owner) { o.machineID = otherMachine }), by, now, "changed"},
 		"another cluster":         {text, changed(func(o *owner) { o.clusterID = "x" }), by, now, "changed"},
-		"another address":         {text, changed(func(o *owner) { o.addresses = []netip.Addr{stranger.Next()} }), by, now, "changed"},
-		"one address more":        {text, changed(func(o *owner) { o.addresses = []netip.Addr{stranger, stranger.Next()} }), by, now, "changed"},
 		"other authorities":       {text, made.owner, others, now, "another cluster's authority"},
 		"it ended":                {text, made.owner, by, now.Add(TTL + time.Hour), "ended at"},
 		"a use is missing":        {change(func(s *stored) { delete(s.Pairs, client) }), made.owner, by, now, client},

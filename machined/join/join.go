@@ -100,7 +100,7 @@ func (j *Join) Pair(use joinpb.CertificateRequest_Use) (pki.KeyPair, error) {
 func (j *Join) Obtain(ctx context.Context) (*Identity, error) {
 	identity, err := load(j.options.Dir, j.owner, j.by, time.Now())
 	if err == nil {
-		j.options.Log.Info("identity read", "until", identity.until)
+		j.options.Log.Info("identity read", "until", identity.until, "addresses", identity.owner.addresses)
 		j.set(identity)
 		return identity, nil
 	}
@@ -122,13 +122,14 @@ func (j *Join) Obtain(ctx context.Context) (*Identity, error) {
 	}
 }
 
-// Keep renews the identity in time, until ctx ends, and calls changed with each
-// new one, from one goroutine. Obtain must have returned one before.
+// Keep renews the identity in time, or at once if it is for former addresses,
+// until ctx ends, and calls changed with each new one, from one goroutine. Obtain
+// must have returned one before.
 func (j *Join) Keep(ctx context.Context, changed func(*Identity)) {
 	failures := 0
 	for {
 		identity := j.have()
-		if now := time.Now(); now.Before(identity.renewAt()) {
+		if now := time.Now(); now.Before(identity.renewAt()) && identity.isFor(j.owner.addresses) {
 			j.retrySave(identity)
 			if !pause(ctx, jitter(untilCheck(identity, now))) {
 				return
@@ -156,8 +157,13 @@ func (j *Join) Keep(ctx context.Context, changed func(*Identity)) {
 	}
 }
 
-// renewalFailed is a problem only when the identity begins to run out.
+// renewalFailed is a problem only when the identity begins to run out, or others
+// cannot know the node by it.
 func (j *Join) renewalFailed(identity *Identity, err error) {
+	if !identity.isFor(j.owner.addresses) {
+		j.report(fmt.Errorf("the node's certificates are for %v, its addresses are %v now, and they are not renewed: %w", identity.owner.addresses, j.owner.addresses, err))
+		return
+	}
 	if time.Now().Before(identity.lateAt()) {
 		j.options.Log.Warn("identity not renewed yet", "until", identity.until, "reason", err)
 		return

@@ -160,6 +160,46 @@ func TestKeepRenewsAtAThirdOfTheLife(t *testing.T) {
 	})
 }
 
+// A node whose address changed while it was off starts by its identity all the
+// same, be the control plane there or not, and renews it before its time.
+func TestAnIdentityOfFormerAddressesIsUsedAndRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := newConfig(t)
+		former := sign(t, config, time.Now())
+		j, problems := newJoin(t, config, nil)
+		j.owner.addresses = []netip.Addr{stranger.Next()}
+		must(t, save(j.options.Dir, former))
+		asked, away := 0, 2
+		j.ask = func(context.Context) (*Identity, error) {
+			if asked++; asked <= away {
+				return nil, errors.New("all are away")
+			}
+			next := *sign(t, config, time.Now())
+			next.owner = j.owner
+			return &next, nil
+		}
+		identity, err := j.Obtain(t.Context())
+		if err != nil || asked > 0 || identity.isFor(j.owner.addresses) {
+			t.Fatalf("asked %d times, got %v, %v", asked, identity, err)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		j.Keep(ctx, func(next *Identity) {
+			cancel()
+			if took := time.Since(began); took > 5*time.Minute || !next.isFor(j.owner.addresses) {
+				t.Errorf("after %s: for %v", took, next.owner.addresses)
+			}
+		})
+		if len(*problems) != 2 || !strings.Contains((*problems)[0], "are for [10.77.0.14], its addresses are [10.77.0.15] now") || (*problems)[1] != "none" {
+			t.Errorf("problems %q", *problems)
+		}
+		if kept, err := load(j.options.Dir, j.owner, j.by, time.Now()); err != nil || !kept.isFor(j.owner.addresses) {
+			t.Errorf("not kept: %v", err)
+		}
+	})
+}
+
 func TestKeepTellsWhenTheIdentityRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := newConfig(t)

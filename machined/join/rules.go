@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -48,9 +49,9 @@ func newRules(options SignerOptions) rules {
 	}
 	reserve := func(host string) {
 		if address, err := netip.ParseAddr(host); err == nil {
-			r.addresses = append(r.addresses, address)
+			r.addresses = append(r.addresses, address.Unmap())
 		} else {
-			r.names = append(r.names, host)
+			r.names = append(r.names, strings.ToLower(host)) // case makes no other name
 		}
 	}
 	for _, host := range cluster.ControlPlane.Addresses {
@@ -144,9 +145,11 @@ func invalid(format string, args ...any) error {
 // shorten keeps a text of a request from filling a message.
 func shorten(text string) string { return shortenTo(text, 80) }
 
+// shortenTo also keeps what is no text out of the API, which would answer nothing
+// at all then.
 func shortenTo(text string, most int) string {
 	if len(text) > most {
-		return text[:most] + "…"
+		text = strings.ToValidUTF8(text[:most], "") + "…" // the cut may go through a character
 	}
-	return text
+	return strings.ToValidUTF8(text, "\uFFFD")
 }

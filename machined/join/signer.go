@@ -127,15 +127,15 @@ func (s *Signer) admit(ctx context.Context, claimed claim, now time.Time) (actio
 	switch {
 	case err != nil:
 		return "", status.Errorf(codes.Unavailable, "Kubernetes cannot be asked for the nodes there are: %v", err)
-	case !registered:
-		if other, taken := s.recent.claim(claimed, now); taken {
-			return "", nameTaken(claimed.hostname, other)
-		}
-	case machineID == claimed.machineID:
+	case registered && machineID == claimed.machineID:
 		return "renewed", nil
-	case ready:
+	case registered && ready:
 		return "", nameTaken(claimed.hostname, machineID)
-	default:
+	}
+	if other, taken := s.recent.claim(claimed, now); taken {
+		return "", nameTaken(claimed.hostname, other)
+	}
+	if registered {
 		s.options.Log.Warn("node replaced by another machine, as it is not ready", "node", claimed.hostname, "machine_id", claimed.machineID, "before", machineID)
 	}
 	return "joined", nil

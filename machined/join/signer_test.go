@@ -50,7 +50,7 @@ func newConfig(t testing.TB) *machineconfig.Config {
 	return &machineconfig.Config{
 		Machine: &machineconfig.Machine{Type: machineconfig.ControlPlane},
 		Cluster: &machineconfig.Cluster{
-			Name: "test", Endpoint: "https://api.example.org:6443",
+			Name: "test", Endpoint: "https://API:6443",
 			ControlPlane: machineconfig.ControlPlanes{
 				Addresses:  []machineconfig.Host{"10.77.0.11", "cp-two"},
 				VirtualIPs: []netip.Addr{netip.MustParseAddr("10.77.0.100")},
@@ -218,6 +218,7 @@ func TestSignerRefuses(t *testing.T) {
 		"a control-plane host's name": {func(r *request) { r.Hostname = "cp-two" }, nil, codes.AlreadyExists, "the control plane's"},
 		"the API server's name":       {func(r *request) { r.Hostname = "kubernetes" }, nil, codes.AlreadyExists, "the control plane's"},
 		"localhost":                   {func(r *request) { r.Hostname = "localhost" }, nil, codes.AlreadyExists, "the control plane's"},
+		"the endpoint's name":         {func(r *request) { r.Hostname = "api" }, nil, codes.AlreadyExists, "the control plane's"},
 		"a control-plane node's name": {func(r *request) { r.Hostname = "cp-3" }, func(c *cluster) {
 			c.nodes = []Node{{Name: "cp-3", ControlPlane: true}}
 		}, codes.AlreadyExists, "the control plane's"},
@@ -318,6 +319,19 @@ func TestTwoNewMachinesOfOneName(t *testing.T) {
 	must(t, join(thisMachine))
 	now = now.Add(recentFor + time.Second)
 	must(t, join(otherMachine)) // the first never registered
+}
+
+func TestTwoNewMachinesInTheNameOfAnAbsentOne(t *testing.T) {
+	config := newConfig(t)
+	s, c := newSigner(t, config)
+	c.set(strings.Repeat("a", 32), false)
+	_, err := s.Join(t.Context(), stranger, newRequest(t, config))
+	must(t, err)
+	second := newRequest(t, config)
+	second.MachineId = otherMachine
+	if _, err := s.Join(t.Context(), stranger, second); status.Code(err) != codes.AlreadyExists || !strings.Contains(err.Error(), thisMachine) {
+		t.Errorf("the second: %v", err)
+	}
 }
 
 func TestWrongTokensAreBounded(t *testing.T) {

@@ -46,7 +46,13 @@ func (r *Remotes) Left(remote netip.Addr, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one, known := r.one[Host(remote)]
-	return r.all.TokensAt(now) >= 1 && (!known || one.TokensAt(now) >= 1)
+	if r.all.TokensAt(now) < 1 {
+		return false
+	}
+	if !known { // Take needs a place
+		return r.room(now)
+	}
+	return one.TokensAt(now) >= 1
 }
 
 // Take takes one of the address' allowance and tells whether there was one.
@@ -57,8 +63,7 @@ func (r *Remotes) Take(remote netip.Addr, now time.Time) bool {
 	key := Host(remote)
 	one, known := r.one[key]
 	if !known {
-		r.forget(now)
-		if len(r.one) >= maxRemotes {
+		if !r.room(now) {
 			return false
 		}
 		one = r.each.limiter()
@@ -70,16 +75,18 @@ func (r *Remotes) Take(remote netip.Addr, now time.Time) bool {
 	return one.AllowN(now, 1) && r.all.AllowN(now, 1)
 }
 
-// forget makes places free, if need be. The lock is held.
-func (r *Remotes) forget(now time.Time) {
+// room tells whether there is a place for one more address, and makes some free
+// if need be. The lock is held.
+func (r *Remotes) room(now time.Time) bool {
 	if len(r.one) < maxRemotes {
-		return
+		return true
 	}
 	for key, one := range r.one {
 		if one.TokensAt(now) >= float64(r.each.Burst) {
 			delete(r.one, key)
 		}
 	}
+	return len(r.one) < maxRemotes
 }
 
 // Host is what of an address counts: all of an IPv4 address, the network of an

@@ -56,7 +56,7 @@ func TestPlacesAreBounded(t *testing.T) {
 		}
 		address = address.Next()
 	}
-	if r.Take(address, now) {
+	if r.Left(address, now) || r.Take(address, now) {
 		t.Error("a place more than there are")
 	}
 	if !r.Take(address, now.Add(time.Minute)) || len(r.one) != 1 {
