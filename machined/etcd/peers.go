@@ -135,7 +135,7 @@ func refuseNew(reports []report) error {
 		case each.listens && each.said == reach.Foreign:
 			return fmt.Errorf("bootstrap refused: %s %s", each.peer, each.said)
 		case each.listens:
-			return fmt.Errorf("bootstrap refused: %s runs etcd already (%s): if that cluster is lost, osctl reset the node first", each.peer, each.said)
+			return fmt.Errorf("bootstrap refused: %s runs etcd already (%s): if that cluster is lost, osctl reset --force the node first", each.peer, each.said)
 		}
 	}
 	return nil

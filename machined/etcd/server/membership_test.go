@@ -169,7 +169,7 @@ func TestWithoutAQuorumTheAPISaysWhatToDo(t *testing.T) {
 	c.nodes[1].kill()
 	c.nodes[2].kill()
 	advice := "etcd has no quorum: 1 of 3 members answers (node-1); bring node-2 or node-3 back, or take a snapshot here " +
-		"(osctl -N node-1 etcd snapshot FILE), reset the control-plane nodes (osctl reset) and run osctl bootstrap --recover-from FILE on one"
+		"(osctl -N node-1 etcd snapshot FILE), reset the control-plane nodes (osctl reset --force) and run osctl bootstrap --recover-from FILE on one"
 	check := func(when string) {
 		t.Helper()
 		last.hasMembers("node-1 node-2(silent) node-3(silent)")

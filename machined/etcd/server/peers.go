@@ -114,7 +114,7 @@ func (p *peers) oneCluster(ctx context.Context, urls []string) (id uint64, leade
 		list = append(list, fmt.Sprintf("%s serves cluster %x", strings.TrimPrefix(url, "https://"), id))
 	}
 	slices.Sort(list)
-	return 0, "", fmt.Errorf("the control-plane nodes are not of one etcd cluster (%s): osctl reset the nodes of the one that is to go", strings.Join(list, ", "))
+	return 0, "", fmt.Errorf("the control-plane nodes are not of one etcd cluster (%s): osctl reset --force the nodes of the one that is to go", strings.Join(list, ", "))
 }
 
 // pause waits, unless ctx ends first.

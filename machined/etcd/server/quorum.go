@@ -58,7 +58,7 @@ func noQuorum(roll []presence) string {
 	}
 	back := named(voters, silent)
 	return fmt.Sprintf("etcd has no quorum: %d of %d members %s (%s); bring %s back, or take a snapshot here (osctl -N %s etcd snapshot FILE), "+
-		"reset the control-plane nodes (osctl reset) and run osctl bootstrap --recover-from FILE on one%s",
+		"reset the control-plane nodes (osctl reset --force) and run osctl bootstrap --recover-from FILE on one%s",
 		answers, len(voters), plural(answers, "answers", "answer"), strings.Join(named(voters, answering), ", "),
 		enumerate(back, needed-answers), here, troubles(voters))
 }
@@ -114,7 +114,7 @@ func refuseRemoval(roll []presence, id uint64, force bool) string {
 	voters, answers, needed := votes(rest)
 	switch {
 	case len(voters) == 0:
-		return fmt.Sprintf("%s is the only voting member, and the cluster's data is gone with it: to start anew, reset the node (osctl reset)", target.name)
+		return fmt.Sprintf("%s is the only voting member, and the cluster's data is gone with it: to start anew, reset the node (osctl reset --force)", target.name)
 	case force || answers >= needed:
 		return ""
 	}

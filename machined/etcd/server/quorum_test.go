@@ -36,7 +36,7 @@ func TestNoQuorumSaysWhoAnswersAndWhatToDo(t *testing.T) {
 		}
 	}
 	whole := "etcd has no quorum: 1 of 3 members answers (ha-1); bring ha-2 or ha-3 back, or take a snapshot here (osctl -N ha-1 etcd snapshot FILE), " +
-		"reset the control-plane nodes (osctl reset) and run osctl bootstrap --recover-from FILE on one"
+		"reset the control-plane nodes (osctl reset --force) and run osctl bootstrap --recover-from FILE on one"
 	if got := noQuorum(present("+ha-1 -ha-2 -ha-3")); got != whole {
 		t.Errorf("got\n%s\nwant\n%s", got, whole)
 	}

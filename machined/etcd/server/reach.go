@@ -86,7 +86,7 @@ func (p *prober) askOne(ctx context.Context, cluster types.ID, url string) error
 		return errors.New(reach.Why(err, answerTime))
 	}
 	if other := response.Header.Get(clusterHeader); other != cluster.String() {
-		return fmt.Errorf("it serves another etcd cluster (%s, not %s), made anew or from a snapshot: osctl reset the node that is to give way", other, cluster)
+		return fmt.Errorf("it serves another etcd cluster (%s, not %s), made anew or from a snapshot: osctl reset --force the node that is to give way", other, cluster)
 	}
 	return nil
 }
