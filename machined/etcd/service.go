@@ -41,6 +41,9 @@ const (
 // more often for a few tenths of a second at its start.
 const aloneHeartbeat = 100 * time.Millisecond
 
+// cpuWeight is ten times that of other services.
+const cpuWeight = 1000
+
 // startTime is how long a member may take until it votes, before it is started
 // again: longer than the leader waits for one that is catching up. One that
 // waits for a quorum is started again, too, which costs little.
@@ -130,6 +133,9 @@ func (s *Service) Spec() supervise.Spec {
 		Args:        args(s.options),
 		User:        Name,
 		NoFile:      65536,
+		// Every write of the cluster waits for its members: one that must queue
+		// behind a busy neighbour slows all nodes down.
+		CPUWeight: cpuWeight,
 		// The cluster's memory: it goes last when memory is short.
 		OOMScoreAdj: -997,
 		Health: &supervise.HealthCheck{

@@ -54,6 +54,11 @@ func makeCgroup(root string, spec Spec) (*cgroup, error) {
 			return nil, err
 		}
 	}
+	if spec.CPUWeight > 0 {
+		if err := writeControl(group.path, "cpu.weight", strconv.Itoa(spec.CPUWeight)); err != nil {
+			return nil, err
+		}
+	}
 	return group, nil
 }
 

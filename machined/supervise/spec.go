@@ -61,6 +61,9 @@ type Spec struct {
 	Delegate bool
 	// MemoryMax is the cgroup's memory.max in bytes; 0 is no limit.
 	MemoryMax int64
+	// CPUWeight is the cgroup's cpu.weight, 1 to 10000: its share when CPU time
+	// is short, and how soon it runs when it wakes; 0 leaves the kernel's 100.
+	CPUWeight int
 	// OOMScoreAdj biases the kernel's out-of-memory choice, -1000 to 1000.
 	OOMScoreAdj int
 	// NoFile is the limit of open files; 0 leaves PID 1's own.

@@ -84,18 +84,25 @@ type schedule struct {
 	ready time.Duration // between two questions while it is ready
 }
 
-// firstRetry is how soon an upstream is asked again that was ready.
-const firstRetry = 500 * time.Millisecond
+// An upstream that was ready is asked again after firstRetry, and from then on
+// more and more seldom, but not less often than after lastRetry: it may come
+// back any moment. One that is ready is asked seldom: each question makes its
+// API server ask etcd for a quorum, and every node asks every API server.
+const (
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
 
 // next is the pause before the next question. Random, in [0, 1), spreads what
 // many nodes ask of one API server, by a tenth around the mean.
 func (s schedule) next(h health, random float64) time.Duration {
 	pause := s.ready
 	if h.failures > 0 {
-		pause = min(firstRetry, s.ready)
+		longest := min(lastRetry, s.ready)
+		pause = min(firstRetry, longest)
 		for range h.failures - 1 {
-			if pause += pause / 2; pause >= s.ready {
-				pause = s.ready
+			if pause += pause / 2; pause >= longest {
+				pause = longest
 				break
 			}
 		}

@@ -46,7 +46,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.upstreams, "upstreams", "", "`file` with the API servers, a JSON list of HOST:PORT; followed when it is replaced")
 	flags.StringVar(&o.prefer, "prefer", "", "`address` of an API server to use before all others while it is ready")
 	flags.StringVar(&o.ca, "ca", "", "`file` of the CA that the API servers' certificates are of")
-	flags.DurationVar(&o.interval, "interval", 5*time.Second, "between two questions to an API server that is ready")
+	flags.DurationVar(&o.interval, "interval", 15*time.Second, "between two questions to an API server that is ready")
 	flags.IntVar(&o.maxConnections, "max-connections", 4096, "connections at a time; more are closed at once")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -127,6 +127,8 @@ func (f *flags) config(log *zap.Logger) (*embed.Config, error) {
 	config.AutoCompactionRetention = f.compactAfter.String()
 	config.UnsafeNoFsync = false
 	config.EnableGRPCGateway = false // JSON over HTTP has no user here
+	config.WarningApplyDuration = slowApply
+	config.WarningUnaryRequestDuration = slowRequest
 	config.Logger = "zap"
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	return config, nil

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -32,9 +31,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := logutil.CreateDefaultZapLogger(logutil.ConvertToZapLevel(flags.logLevel))
+	log, err := newLogger(flags.logLevel)
 	if err != nil {
-		return fmt.Errorf("make the log: %w", err)
+		return err
 	}
 	listener, err := listen(flags.adminSocket, flags.adminGroup)
 	if err != nil {
