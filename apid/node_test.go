@@ -81,11 +81,11 @@ func startNodeOf(t testing.TB, ca *pki.CA, listener net.Listener, change func(*o
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.server.grace = 0
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.server.serve(ctx, listener) }()
 	t.Cleanup(func() {
-		n.server.grace = 0
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -25,6 +26,7 @@ current-context: admin@dev
 // fakeCluster becomes healthy after some questions.
 type fakeCluster struct {
 	cluster.UnimplementedClusterServiceServer
+	asked        sync.Mutex // nodes are asked at the same time
 	unhealthy    int
 	err          error
 	bootstrapErr error
@@ -46,8 +48,10 @@ func (node *fakeCluster) Health(ctx context.Context, _ *cluster.HealthRequest) (
 	if name := askedFor(ctx); name != "" && name == node.dead {
 		return nil, status.Errorf(codes.Unavailable, "node %s does not answer: no route to host", name)
 	}
+	node.asked.Lock()
 	healthy := node.unhealthy <= 0
 	node.unhealthy--
+	node.asked.Unlock()
 	message := "42 ms"
 	if !healthy {
 		message = "connection refused; see osctl logs etcd"
