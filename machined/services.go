@@ -55,7 +55,7 @@ func (n *node) startEtcd(ctx context.Context) error {
 		n.etcd, err = etcd.New(etcd.Options{
 			Hostname: state.Hostname, NodeIP: state.NodeIP, Config: n.config.Cluster.Etcd,
 			Alone:     len(n.config.Cluster.ControlPlane.Addresses) <= 1,
-			ClusterID: n.config.Secrets.ClusterID, CA: ca, Peers: n.controlPlaneHosts, LookupUser: n.lookupUser, AdminUser: api.Front,
+			ClusterID: n.config.Secrets.ClusterID, CA: ca, Peers: n.controlPlaneHosts, Log: n.log, LookupUser: n.lookupUser, AdminUser: api.Front,
 			StoreKeys: n.config.Secrets.SnapshotStore,
 		})
 		if err != nil {

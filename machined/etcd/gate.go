@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/keelson-os/keelson/machined/supervise"
 )
 
 // Between two rounds in which the others are asked; up to half as much again
@@ -22,7 +24,7 @@ const removedMessage = "this node's member was removed from the cluster; osctl r
 // gate lets the service start when there is a cluster to serve, to make, or to
 // join.
 func (s *Service) gate(ctx context.Context) error {
-	defer s.waits("")
+	defer s.waits(ctx, "")
 	s.mu.Lock()
 	now, err := read(s.options.DataDir)
 	s.mu.Unlock()
@@ -30,7 +32,7 @@ func (s *Service) gate(ctx context.Context) error {
 	case err != nil:
 		return err
 	case now == removed:
-		s.waits(removedMessage)
+		s.waits(ctx, removedMessage)
 		<-ctx.Done()
 		return ctx.Err()
 	case now != empty:
@@ -65,7 +67,7 @@ func (s *Service) awaitOthers(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.waits(why.Error())
+		s.waits(ctx, why.Error())
 		if len(reports) == 0 {
 			<-ctx.Done() // nobody to ask: wait to be asked
 			return
@@ -79,8 +81,17 @@ func (s *Service) awaitOthers(ctx context.Context) {
 	}
 }
 
-// waits notes what the gate waits for.
-func (s *Service) waits(what string) { s.waiting.Store(&what) }
+// waits notes what the gate waits for, and says so where it is looked for: in
+// the list of services, and on the console when it is news.
+func (s *Service) waits(ctx context.Context, what string) {
+	if before := s.waiting.Swap(&what); before != nil && *before == what || what == "" {
+		return
+	}
+	supervise.TellWaiting(ctx, what)
+	if s.options.Log != nil {
+		s.options.Log.Info("etcd waits", "why", what)
+	}
+}
 
 // Waiting says why this node's member does not start: whom it tried to join and
 // what each said, and what to do. It is empty when the member may start.

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -67,6 +68,8 @@ type Options struct {
 	LookupUser func(name string) (supervise.User, error)
 	// StoreKeys are those to the store that snapshots are sent to.
 	StoreKeys machineconfig.S3Keys
+	// Log hears what the member waits for; it may be nil.
+	Log *slog.Logger
 	// AdminUser is the user whose group may open the admin socket.
 	AdminUser string
 
@@ -118,7 +121,7 @@ func New(options Options) (*Service, error) {
 		options: options, client: newClient(credentials, ""), others: newClient(credentials, serverName(options.ClusterID)),
 		requested: make(chan struct{}),
 	}
-	s.waits("")
+	s.waits(context.Background(), "")
 	return s, nil
 }
 

@@ -99,10 +99,22 @@ func (s *Supervisor) waitToStart(ctx context.Context, svc *service) error {
 		return nil
 	}
 	tell(svc.spec.GateMessage)
-	if err := catch(ctx, svc.spec.Name+" gate", svc.spec.Gate); err != nil {
+	told := context.WithValue(ctx, tellKey{}, tell)
+	if err := catch(told, svc.spec.Name+" gate", svc.spec.Gate); err != nil {
 		return fmt.Errorf("%s: %w", svc.spec.GateMessage, err)
 	}
 	return nil
+}
+
+// tellKey is under which a gate's context holds how to change its message.
+type tellKey struct{}
+
+// TellWaiting says, of a gate by its context, what it waits for now, in place of
+// its service's GateMessage.
+func TellWaiting(ctx context.Context, message string) {
+	if tell, ok := ctx.Value(tellKey{}).(func(string)); ok {
+		tell(message)
+	}
 }
 
 // waitReady waits until all named services are ready, and tells what it waits

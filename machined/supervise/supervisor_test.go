@@ -72,15 +72,20 @@ func TestMissingProgram(t *testing.T) {
 
 func TestDependencies(t *testing.T) {
 	s := newSupervisor(t, nil)
-	open := make(chan struct{})
+	asked, open := make(chan struct{}), make(chan struct{})
 	gated := inRole("etcd", "run")
 	gated.GateMessage = "waiting for osctl bootstrap"
 	gated.Gate = func(ctx context.Context) error {
-		select {
-		case <-open:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+		for news := asked; ; {
+			select {
+			case <-news:
+				TellWaiting(ctx, "nobody answers")
+				news = nil
+			case <-open:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	user := inRole("apiserver", "run")
@@ -92,6 +97,8 @@ func TestDependencies(t *testing.T) {
 
 	awaitState(t, s, "setup", Finished)
 	await(t, s, "etcd", "at its gate", func(status Status) bool { return status.Message == gated.GateMessage })
+	close(asked)
+	await(t, s, "etcd", "told", func(status Status) bool { return status.Message == "nobody answers" })
 	await(t, s, "apiserver", "waiting for etcd", func(status Status) bool {
 		return status.State == Waiting && status.Message == "waiting for etcd (waiting)"
 	})
