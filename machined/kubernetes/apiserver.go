@@ -66,6 +66,9 @@ func (k *Kubernetes) apiServerFlags() flags {
 		"secure-port":       strconv.Itoa(k.options.APIPort),
 		"allow-privileged":  "true", // Pod Security decides who may
 		"profiling":         "false",
+		// Else the watches of other nodes would hold up its end for a minute, until
+		// the supervisor kills it.
+		"shutdown-watch-termination-grace-period": "5s",
 
 		"etcd-servers":  fmt.Sprintf("https://127.0.0.1:%d", k.options.EtcdPort),
 		"etcd-cafile":   secret("etcd-ca.crt"),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // cordonedBy marks a node that was cordoned because it went down. One that an
@@ -24,6 +25,8 @@ func (k *Kubernetes) nodePath() string {
 
 // cordon keeps new pods from this node, unless it is cordoned already.
 func (k *Kubernetes) cordon(ctx context.Context) error {
+	k.cordoning.Lock()
+	defer k.cordoning.Unlock()
 	return k.changeNode(ctx, func(node nodeObject) map[string]any {
 		if node.Spec.Unschedulable {
 			return nil
@@ -38,6 +41,8 @@ func (k *Kubernetes) cordon(ctx context.Context) error {
 // uncordon takes back what cordon did before the reboot, once the node is Ready
 // again.
 func (k *Kubernetes) uncordon(ctx context.Context, node nodeObject) error {
+	k.cordoning.Lock()
+	defer k.cordoning.Unlock()
 	k.mu.Lock()
 	leaving := k.leaving
 	k.mu.Unlock()
@@ -65,7 +70,7 @@ func (k *Kubernetes) uncordon(ctx context.Context, node nodeObject) error {
 func (k *Kubernetes) changeNode(ctx context.Context, change func(nodeObject) map[string]any) error {
 	for try := 1; ; try++ {
 		var node nodeObject
-		if err := k.fetch(ctx, k.nodePath(), &node); err != nil {
+		if err := k.fetch(ctx, drainCall, k.nodePath(), &node); err != nil {
 			return err
 		}
 		patch := change(node)
@@ -84,8 +89,8 @@ func (k *Kubernetes) changeNode(ctx context.Context, change func(nodeObject) map
 }
 
 // fetch is api.get with a bound of its own.
-func (k *Kubernetes) fetch(ctx context.Context, path string, target any) error {
-	ctx, cancel := context.WithTimeout(ctx, drainCall)
+func (k *Kubernetes) fetch(ctx context.Context, within time.Duration, path string, target any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return k.api.get(ctx, path, target)
 }
@@ -95,21 +100,28 @@ const page = 200
 
 // fetchAll reads a list of any length.
 func fetchAll[T any](ctx context.Context, k *Kubernetes, path string, query url.Values) ([]T, error) {
+	all, _, err := fetchList[T](ctx, k, drainCall, path, query)
+	return all, err
+}
+
+// fetchList reads a list of any length, each page within a time, and returns the
+// version that it is of.
+func fetchList[T any](ctx context.Context, k *Kubernetes, within time.Duration, path string, query url.Values) (all []T, version string, err error) {
 	query.Set("limit", fmt.Sprint(page))
-	var all []T
 	for {
 		var list struct {
 			Metadata struct {
-				Continue string `json:"continue"`
+				Continue        string `json:"continue"`
+				ResourceVersion string `json:"resourceVersion"`
 			} `json:"metadata"`
 			Items []T `json:"items"`
 		}
-		if err := k.fetch(ctx, path+"?"+query.Encode(), &list); err != nil {
-			return nil, err
+		if err := k.fetch(ctx, within, path+"?"+query.Encode(), &list); err != nil {
+			return nil, "", err
 		}
 		all = append(all, list.Items...)
 		if list.Metadata.Continue == "" {
-			return all, nil
+			return all, list.Metadata.ResourceVersion, nil
 		}
 		query.Set("continue", list.Metadata.Continue)
 	}

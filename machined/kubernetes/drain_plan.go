@@ -117,8 +117,10 @@ func refusal(answer error) string {
 		return ""
 	case !errors.As(answer, &status):
 		return answer.Error()
-	case status.code == http.StatusNotFound, status.code == http.StatusConflict:
-		return "" // gone, or another pod has its name by now
+	case status.code == http.StatusNotFound:
+		return "" // gone
+	case status.code == http.StatusConflict:
+		return "it was changed at the same time" // or another pod has its name by now
 	case status.code == http.StatusTooManyRequests && strings.Contains(status.message, "disruption budget"):
 		return "its disruption budget allows none now"
 	}

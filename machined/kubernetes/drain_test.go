@@ -117,7 +117,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{nil, ""},
 		{&statusError{http.StatusNotFound, "no such pod"}, ""},
-		{&statusError{http.StatusConflict, "the UID in the precondition"}, ""},
+		{&statusError{http.StatusConflict, "the object has been modified"}, "it was changed at the same time"},
 		{fmt.Errorf("POST: %w", &statusError{http.StatusTooManyRequests, "it would violate the pod's disruption budget."}), "its disruption budget allows none now"},
 		{&statusError{http.StatusTooManyRequests, "too many requests, please try again later"}, "too many requests, please try again later"},
 		{&statusError{http.StatusInternalServerError, "This pod has more than one PodDisruptionBudget"}, "This pod has more than one PodDisruptionBudget"},

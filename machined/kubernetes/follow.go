@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -15,6 +16,9 @@ import (
 // watchFor is how long the API server keeps one watch open, in seconds. The
 // next one begins at once.
 const watchFor = 600
+
+// listTimeout bounds the reading of one page of a list.
+const listTimeout = time.Minute
 
 // Between two questions whether the cluster's API answers, while it does not.
 const (
@@ -91,7 +95,7 @@ type collection struct {
 
 // follow keeps a collection in sight until ctx ends.
 func (k *Kubernetes) follow(ctx context.Context, c collection) {
-	delay := retryFirst
+	delay, told := retryFirst, ""
 	for {
 		if k.serving.wait(ctx) != nil {
 			return
@@ -103,10 +107,13 @@ func (k *Kubernetes) follow(ctx context.Context, c collection) {
 		}
 		if err != nil {
 			k.unreachable(err)
-			k.options.Log.Warn("watch ended", slog.String("of", c.what), slog.Any("error", err))
+			if text := err.Error(); text != told { // else the log would hold nothing else
+				told = text
+				k.options.Log.Warn("watch ended", slog.String("of", c.what), slog.Any("error", err))
+			}
 		}
 		if time.Since(began) > retryMax {
-			delay = retryFirst
+			delay, told = retryFirst, ""
 		}
 		if !pause(ctx, delay) {
 			return
@@ -116,24 +123,17 @@ func (k *Kubernetes) follow(ctx context.Context, c collection) {
 }
 
 func (k *Kubernetes) listAndWatch(ctx context.Context, c collection) error {
-	var all struct {
-		Metadata struct {
-			ResourceVersion string `json:"resourceVersion"`
-		} `json:"metadata"`
-		Items []json.RawMessage `json:"items"`
-	}
-	if err := k.api.get(ctx, c.path+"?"+c.query.Encode(), &all); err != nil {
+	all, version, err := fetchList[json.RawMessage](ctx, k, listTimeout, c.path, maps.Clone(c.query))
+	if err != nil {
 		return err
 	}
-	if err := c.list(all.Items); err != nil {
+	if err := c.list(all); err != nil {
 		return err
 	}
 	query := url.Values{
-		"watch": {"true"}, "resourceVersion": {all.Metadata.ResourceVersion}, "timeoutSeconds": {fmt.Sprint(watchFor)},
+		"watch": {"true"}, "resourceVersion": {version}, "timeoutSeconds": {fmt.Sprint(watchFor)},
 	}
-	for name, values := range c.query {
-		query[name] = values
-	}
+	maps.Copy(query, c.query)
 	// The server ends it in time; this is for a server that does not.
 	ctx, cancel := context.WithTimeout(ctx, (watchFor+60)*time.Second)
 	defer cancel()

@@ -86,6 +86,10 @@ type Kubernetes struct {
 	granted *milestone
 	started time.Time
 
+	// cordoning is held while the node is cordoned or uncordoned: a drain that
+	// begins meanwhile must see what came of it.
+	cordoning sync.Mutex
+
 	mu         sync.Mutex
 	node       Node
 	nodes      map[string]ClusterNode

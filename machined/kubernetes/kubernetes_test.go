@@ -210,6 +210,39 @@ func TestWatchNodeTellsChangesOnly(t *testing.T) {
 	}
 }
 
+// What keeps a node cordoned keeps nobody from knowing the others.
+func TestNodesAreKnownWhenThisOneCannotBeUncordoned(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/nodes" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if r.URL.Query().Get("limit") == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		if r.URL.Query().Get("continue") == "" {
+			fmt.Fprint(w, `{"metadata":{"resourceVersion":"7","continue":"more"},"items":[{"metadata":{"name":"node-1",
+				"labels":{"node-role.kubernetes.io/control-plane":""},"annotations":{"keelson.dev/cordoned-by":"shutdown"}},
+				"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2999-01-01T00:00:00Z"}]}}]}`)
+			return
+		}
+		fmt.Fprint(w, `{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"node-2"}}]}`)
+	}))
+	defer server.Close()
+	k := testKubernetes(t, Options{Hostname: "node-1"})
+	k.api = &client{base: server.URL, http: server.Client(), minted: time.Now()}
+	var got Node
+	err := k.listAndWatch(t.Context(), k.nodeCollection(t.Context(), func(node Node) { got = node }))
+	var status *statusError
+	if !errors.As(err, &status) || status.code != http.StatusForbidden {
+		t.Errorf("%v: want a watch that ends, so that it is tried again", err)
+	}
+	if nodes := k.Nodes(); len(nodes) != 2 || nodes[1].Name != "node-2" || !got.Ready {
+		t.Errorf("nodes %+v, this one %+v", nodes, got)
+	}
+}
+
 func TestTheControlPlaneIsFollowed(t *testing.T) {
 	const slice = `{"metadata":{"name":"kubernetes"},"endpoints":[{"addresses":["10.0.0.6"]},{"addresses":["%s"],"conditions":{"ready":%t}}],"ports":[{"port":6443}]}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -76,53 +76,59 @@ func (k *Kubernetes) nodeCollection(ctx context.Context, changed func(Node)) col
 	if k.isWorker() { // may see none but itself
 		query.Set("fieldSelector", "metadata.name="+k.options.Hostname)
 	}
-	take := func(text json.RawMessage) (nodeObject, error) {
-		var object nodeObject
-		if err := json.Unmarshal(text, &object); err != nil {
-			return object, fmt.Errorf("read a node: %w", err)
+	take := func(own *nodeObject) error {
+		if own == nil {
+			k.setNode(Node{}, changed)
+			return nil
 		}
-		if object.Metadata.Name == k.options.Hostname {
-			k.label(ctx, object)
-			k.setNode(object.node(k.started), changed)
-			if err := k.uncordon(ctx, object); err != nil {
-				return object, err
-			}
-		}
-		return object, nil
+		k.label(ctx, *own)
+		k.setNode(own.node(k.started), changed)
+		return k.uncordon(ctx, *own)
 	}
 	return collection{
 		what: "nodes", path: "/api/v1/nodes", query: query,
 		list: func(items []json.RawMessage) error {
 			all := map[string]ClusterNode{}
+			var own *nodeObject
 			for _, item := range items {
-				object, err := take(item)
+				object, err := parseNode(item)
 				if err != nil {
 					return err
 				}
 				all[object.Metadata.Name] = object.clusterNode()
+				if object.Metadata.Name == k.options.Hostname {
+					own = &object
+				}
 			}
-			if _, ok := all[k.options.Hostname]; !ok {
-				k.setNode(Node{}, changed)
-			}
+			// First: the other nodes are known whatever comes of this one's changes.
 			k.setNodes(all)
-			return nil
+			return take(own)
 		},
 		changed: func(kind string, text json.RawMessage) error {
-			object, err := take(text)
+			object, err := parseNode(text)
 			if err != nil {
 				return err
 			}
+			own := &object
 			if kind == "DELETED" {
-				if object.Metadata.Name == k.options.Hostname {
-					k.setNode(Node{}, changed)
-				}
 				k.removeNode(object.Metadata.Name)
+				own = nil
+			} else {
+				k.putNode(object.clusterNode())
+			}
+			if object.Metadata.Name != k.options.Hostname {
 				return nil
 			}
-			k.putNode(object.clusterNode())
-			return nil
+			return take(own)
 		},
 	}
+}
+
+func parseNode(text json.RawMessage) (object nodeObject, err error) {
+	if err := json.Unmarshal(text, &object); err != nil {
+		return object, fmt.Errorf("read a node: %w", err)
+	}
+	return object, nil
 }
 
 // setNode keeps the node's state and tells of a change.

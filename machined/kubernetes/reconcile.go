@@ -14,8 +14,14 @@ import (
 const (
 	reconcileEvery   = 10 * time.Minute
 	reconcileTimeout = time.Minute // one round's
-	retryFirst       = time.Second
-	retryMax         = time.Minute
+)
+
+// Pauses after a failure. An API server that answers errors, as all do while
+// etcd has no quorum, costs little to be asked; what waits for it (flannel, the
+// end of a cordon) should not wait long once it can do again.
+const (
+	retryFirst = time.Second
+	retryMax   = 15 * time.Second
 )
 
 var errNotYet = errors.New("not applied yet: the Kubernetes API server is not ready")
