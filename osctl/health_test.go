@@ -11,8 +11,8 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 )
 
-// waitedOut is how long is waited in vain: enough for one round of questions on a busy
-// machine.
+// waitedOut is how long is waited in vain: enough for one round of questions on a
+// busy machine.
 const waitedOut = "5s"
 
 func TestHealth(t *testing.T) {
