@@ -106,7 +106,22 @@ func (p *pool) answered(u *upstream, answer state, err error) time.Duration {
 			l.close() // its own goroutine detaches it
 		}
 	}
-	return p.schedule.next(u.health, rand.Float64())
+	pause := p.schedule.next(u.health, rand.Float64())
+	if p.spare(u) {
+		pause *= spareFactor
+	}
+	return pause
+}
+
+// spareFactor is how much less often a spare upstream is asked.
+const spareFactor = 6
+
+// spare tells whether nobody would miss the upstream now: it has no connection,
+// and gets none while the preferred one is ready. Each control-plane node would
+// else ask all the others all the time, for nothing. The caller holds the lock.
+func (p *pool) spare(u *upstream) bool {
+	preferred := p.upstreams[p.prefer]
+	return preferred != nil && preferred != u && preferred.listed && preferred.health.state == ready && len(u.links) == 0
 }
 
 // change sets an upstream's health and tells the log what is new. The caller
@@ -114,6 +129,13 @@ func (p *pool) answered(u *upstream, answer state, err error) time.Duration {
 func (p *pool) change(u *upstream, to health, reason error) {
 	from := u.health.state
 	u.health = to
+	if from == ready && to.state != ready && u.address == p.prefer {
+		for _, spare := range p.upstreams {
+			if spare != u {
+				spare.askNow() // what is known of them may be old
+			}
+		}
+	}
 	switch {
 	case from == to.state:
 	case to.state == ready:
@@ -188,6 +210,9 @@ func (p *pool) attach(u *upstream, l *link) bool {
 	defer p.mu.Unlock()
 	if p.upstreams[u.address] != u {
 		return false
+	}
+	if p.spare(u) {
+		u.askNow() // from now on it would be missed
 	}
 	u.links[l] = struct{}{}
 	if p.nowhere {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -320,6 +321,51 @@ func TestAClientThatSaysNothingReachesNobody(t *testing.T) {
 	if taken := a.connections.Load(); taken != 1 {
 		t.Errorf("%d connections, want the one that asks for readiness", taken)
 	}
+}
+
+func TestSpareUpstreamsAreAskedLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
+		asked, states := map[string]int{}, map[string]state{"own:1": ready, "other:1": ready}
+		asks := func(_ context.Context, address string) (state, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked[address]++
+			return states[address], nil
+		}
+		p := newPool(ctx, "own:1", schedule{ready: time.Second}, asks, slog.New(slog.DiscardHandler))
+		p.set([]string{"own:1", "other:1"})
+		// during counts the questions to the other in a minute.
+		during := func(least, most int) {
+			t.Helper()
+			mu.Lock()
+			clear(asked)
+			mu.Unlock()
+			time.Sleep(time.Minute)
+			mu.Lock()
+			defer mu.Unlock()
+			if n := asked["other:1"]; n < least || n > most || asked["own:1"] < 50 {
+				t.Errorf("asked %v times; want the other %d to %d times", asked, least, most)
+			}
+		}
+		during(8, 14)
+		p.mu.Lock()
+		other := p.upstreams["other:1"]
+		p.mu.Unlock()
+		l := &link{}
+		if !p.attach(other, l) {
+			t.Fatal("not attached")
+		}
+		during(50, 70)
+		p.detach(other, l)
+		during(8, 15)
+		mu.Lock()
+		states["own:1"] = answering
+		mu.Unlock()
+		during(50, 75)
+		cancel()
+	})
 }
 
 func TestAnUpstreamIsForgottenWithItsLastConnection(t *testing.T) {
