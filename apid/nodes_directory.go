@@ -46,24 +46,23 @@ func newDirectory(machined clusterpb.ClusterServiceClient, configured []netip.Ad
 // find returns the node of that name or address. One that is known by the config
 // alone has its address for a name.
 func (d *directory) find(ctx context.Context, name string) (*clusterpb.Node, error) {
+	var found *clusterpb.Node
 	nodes, err := d.list(ctx)
 	if err == nil {
-		var found *clusterpb.Node
-		if found, err = pick(nodes, name); err == nil {
-			return found, nil
-		}
+		found, err = pick(nodes, name)
 	}
-	code := status.Code(err)
-	if code != codes.NotFound && code != codes.Unavailable {
-		return nil, err
+	address, _ := netip.ParseAddr(name) // stays invalid for a name
+	address = address.Unmap()
+	configured := slices.Contains(d.configured, address)
+	unknown := status.Code(err) == codes.NotFound || status.Code(err) == codes.Unavailable
+	switch {
+	case configured && (unknown || err == nil && !found.GetControlPlane()):
+		// What a worker says of itself counts less than the config.
+		return &clusterpb.Node{Name: address.String(), Addresses: []string{address.String()}, ControlPlane: true}, nil
+	case unknown && len(nodes) == 0 && len(d.configured) > 0:
+		return nil, status.Errorf(status.Code(err), "%s; control-plane nodes can be asked for by their addresses: %s", status.Convert(err).Message(), listed(d.configured))
 	}
-	if address, _ := netip.ParseAddr(name); slices.Contains(d.configured, address.Unmap()) {
-		return &clusterpb.Node{Name: address.Unmap().String(), Addresses: []string{address.Unmap().String()}, ControlPlane: true}, nil
-	}
-	if len(nodes) == 0 && len(d.configured) > 0 {
-		return nil, status.Errorf(code, "%s; control-plane nodes can be asked for by their addresses: %s", status.Convert(err).Message(), listed(d.configured))
-	}
-	return nil, err
+	return found, err
 }
 
 func listed(addresses []netip.Addr) string {

@@ -222,6 +222,13 @@ func TestControlPlaneNodesOfTheConfigAreKnownByAddress(t *testing.T) {
 			t.Error("an address of nobody's was dialled")
 		}
 	}
+	c.cp1.machined.nodes = func() ([]*clusterpb.Node, error) {
+		return []*clusterpb.Node{{Name: "worker", Addresses: []string{"127.0.0.4", "127.0.0.3"}}}, nil
+	}
+	c.cp1.server.others.nodes.asked = time.Time{}
+	if got, err := ask(t, conn, "127.0.0.3"); err != nil || got.Hostname != "cp-2" {
+		t.Errorf("the address of cp-2, which the worker says is its own: %q, %v", got.GetHostname(), err)
+	}
 }
 
 // Any node may say that it has an address; what is meant for another must not
