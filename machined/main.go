@@ -21,7 +21,7 @@ const (
 	// shutdownDeadline bounds the way down as a whole, beside the time that pods
 	// are given and each task's overtime; then the machine stops, whatever still
 	// runs.
-	shutdownDeadline = 5 * time.Minute
+	shutdownDeadline = 6 * time.Minute
 	// bootEnd is how long tasks of the boot may take to notice a stop request.
 	bootEnd = 15 * time.Second
 	// readingTime is how long a fatal error stands on the console.

@@ -87,6 +87,22 @@ func TestTimesOfTheWayDown(t *testing.T) {
 			t.Errorf("%s: all of it within %s, but it may take %s", name, got, least)
 		}
 	}
+	// What the disk needs at the end must be left when all before it took its time.
+	for kind, table := range map[api.StopKind]sequence{api.StopReboot: rebootSequence, api.StopReset: resetSequence} {
+		var all time.Duration
+		for _, p := range table.phases {
+			var longest time.Duration
+			for _, task := range p.tasks {
+				longest = max(longest, task.deadline)
+			}
+			if p.name != "drain" && p.name != "pods" {
+				all += longest
+			}
+		}
+		if got := (stopRequest{api.Stop{Kind: kind, Force: true}}).deadline(nil); got < all {
+			t.Errorf("%s: all of it within %s, but its phases may take %s", kind, got, all)
+		}
+	}
 	// The table's own deadlines must not cut what a config may ask for.
 	for _, p := range handOverPhases {
 		longest := map[string]time.Duration{"drain": 24 * time.Hour, "pods": time.Hour + endMargin}[p.name]

@@ -67,7 +67,7 @@ func (k *Kubernetes) ask(ctx context.Context) {
 // FollowAPI looks for when there is one again.
 func (k *Kubernetes) unreachable(err error) {
 	var status *statusError
-	if err == nil || errors.As(err, &status) {
+	if err == nil || errors.As(err, &status) || errors.Is(err, context.Canceled) { // who asked is gone, not the API
 		return
 	}
 	k.loseAPI()

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -63,7 +64,7 @@ func TestTheAPIIsFoundAgainAndAskedNothingMeanwhile(t *testing.T) {
 func TestAnswersThatRefuseLoseNoAPI(t *testing.T) {
 	k := testKubernetes(t, Options{})
 	k.serving.reach()
-	for _, err := range []error{nil, &statusError{http.StatusInternalServerError, "etcdserver: no leader"}} {
+	for _, err := range []error{nil, &statusError{http.StatusInternalServerError, "etcdserver: no leader"}, fmt.Errorf("GET: %w", context.Canceled)} {
 		if k.unreachable(err); !k.serving.has() {
 			t.Errorf("%v: lost", err)
 		}
