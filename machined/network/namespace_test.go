@@ -323,7 +323,7 @@ func TestLeaseIsRenewedAndTakenAway(t *testing.T) {
 		return
 	}
 	server := newServer(t)
-	server.lease = 4 * time.Second // renewed after two
+	server.set(func() { server.lease = 4 * time.Second }) // renewed after two
 	n, _, _, err := up(t, t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +348,7 @@ func TestLeaseRunsOutOnASilentServer(t *testing.T) {
 		return
 	}
 	server := newServer(t)
-	server.lease = 2 * time.Second
+	server.set(func() { server.lease = 2 * time.Second })
 	n, _, _, err := up(t, t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -408,7 +408,7 @@ func TestNoServerThenOne(t *testing.T) {
 		return
 	}
 	server := newServer(t)
-	server.silent = true
+	server.set(func() { server.silent = true })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	n, _, _, err := up(t, ctx, nil)
