@@ -31,6 +31,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	proberInterval = probeEvery
 	log, err := newLogger(flags.logLevel)
 	if err != nil {
 		return err
