@@ -92,11 +92,13 @@ func (n *node) handOverControllers(ctx context.Context) error {
 	if n.kubernetes == nil || n.config == nil || !n.isControlPlane() {
 		return nil
 	}
-	err := errors.Join(n.stopService(ctx, kubernetes.ControllerManager), n.stopService(ctx, kubernetes.Scheduler))
+	if err := errors.Join(n.stopService(ctx, kubernetes.ControllerManager), n.stopService(ctx, kubernetes.Scheduler)); err != nil {
+		return err // one that does not end may still act: nobody else may lead yet
+	}
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
 	n.kubernetes.ReleaseLeadership(ctx)
-	return err
+	return nil
 }
 
 // stopService ends a service before all the others; it does not start again.
