@@ -37,7 +37,7 @@ func (flags *sizeFlags) add(command *cobra.Command) {
 
 func (size *machineSize) add(command *cobra.Command) {
 	set := command.Flags()
-	set.IntVar(&size.cpus, "cpus", provision.DefaultCPUs, "CPUs of each machine")
+	set.IntVar(&size.cpus, "cpus", 0, "CPUs of each machine (default 2; 1 for several emulated ones that have no CPU each)")
 	set.IntVar(&size.memory, "memory", provision.DefaultMemoryMiB, "memory of each machine, in MiB")
 	set.IntVar(&size.disk, "disk", provision.DefaultDiskMiB, "data disk of each machine, in MiB; it takes no space until it is used")
 }
@@ -98,7 +98,7 @@ func sizeWarnings(nodes []provision.Node, freeMiB, hostCPUs int) []string {
 	memory, cpus := 0, 0
 	for _, node := range nodes {
 		memory += node.MemoryMiB + machineOverheadMiB
-		cpus += node.CPUs
+		cpus += max(node.CPUs, 1)
 	}
 	if freeMiB > 0 && memory > freeMiB {
 		warnings = append(warnings, fmt.Sprintf("the machines want up to %d MiB of memory and this machine has %d MiB free: if they use it all, some will be killed (--memory, --worker-memory)",

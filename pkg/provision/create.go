@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ func Create(ctx context.Context, opts Options) (*Cluster, error) {
 	if err := c.inspectHost(ctx, opts.Accel); err != nil {
 		return nil, err
 	}
+	c.fitCPUs(opts.Nodes, runtime.NumCPU())
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
@@ -53,6 +55,21 @@ func Create(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, errors.Join(fmt.Errorf("make cluster %s: %w", s.Name, err), c.remove())
 	}
 	return c, nil
+}
+
+// fitCPUs gives one CPU, instead of the default, to each of several emulated
+// machines that were given no number, when the host has fewer CPUs than they
+// would: an emulated CPU that waits for a real one holds up those of its
+// machine, and one with a single CPU needs half the time when it is idle.
+func (c *Cluster) fitCPUs(asked []Node, hostCPUs int) {
+	if c.spec.Host.Accel == qemu.KVM || len(asked) < 2 || len(asked)*DefaultCPUs <= hostCPUs {
+		return
+	}
+	for i, node := range asked {
+		if node.CPUs == 0 {
+			c.spec.Nodes[i].CPUs = 1
+		}
+	}
 }
 
 // inspectHost finds out whether this machine can run the cluster, and how.
