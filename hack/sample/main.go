@@ -20,7 +20,7 @@ import (
 
 const usage = `usage: sample-web [COMMAND]
   serve        serve the page on :8080 (the default)
-  get URL      print what a URL answers
+  get URL…     print what each URL answers
   lookup NAME  print the addresses of a name
   tick         print a numbered line every second
   echo         copy standard input to standard output`
@@ -49,7 +49,12 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case "serve":
 		return serve(ctx)
 	case "get":
-		return get(ctx, argument, out)
+		for _, url := range args[1:] {
+			if err := get(ctx, url, out); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "lookup":
 		return lookup(ctx, argument, out)
 	case "tick":
@@ -100,6 +105,7 @@ func get(ctx context.Context, url string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	request.Close = true // the next one may be answered by another pod
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err
