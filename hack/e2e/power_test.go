@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -70,9 +69,12 @@ func testPowerCut(t *testing.T) {
 // TestSoak repeats for hours what the other tests do once. It runs with
 // "make soak".
 func TestSoak(t *testing.T) {
-	if os.Getenv("KEELSON_SOAK") == "" {
+	if !soaking {
 		t.Skip("only make soak runs this: it takes hours")
 	}
+	startCluster(t, clusterName, "--memory", "3072")
+	testImages(t)
+	testDeployment(t)
 	const rounds = 50
 	for round := range rounds {
 		t.Logf("round %d of %d", round+1, rounds)
