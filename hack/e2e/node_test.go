@@ -55,6 +55,7 @@ func testLeastPrivilege(t *testing.T) {
 		caps    uint64
 	}{
 		{"apid", false, 0},
+		{"balancer", false, 0},
 		{"etcd", false, 0},
 		{"kube-apiserver", false, 0},
 		{"kube-controller-manager", false, 0},
