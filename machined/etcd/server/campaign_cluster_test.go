@@ -64,9 +64,7 @@ func TestTheHolderDies(t *testing.T) {
 	c.mu.Lock()
 	hung, first := holder()
 	c.mu.Unlock()
-	if err := hung.process.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	hung.freeze()
 	began := time.Now()
 	c.await("another holder", func() bool { _, one := holder(); return one != nil && one != first })
 	t.Log("after the holder hung, another one held after", time.Since(began))

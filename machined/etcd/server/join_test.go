@@ -98,9 +98,7 @@ func TestALearnerThatWasRemovedSaysWhyAndTriesAgain(t *testing.T) {
 	slow.flags = []string{"--rejoin-after=100ms"}
 	slow.start()
 	slow.eventually("node-2 has a log", slow.hasLog)
-	if err := slow.process.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	slow.freeze()
 	switch got, err := first.members(); {
 	case err != nil:
 		t.Fatal(err)
@@ -234,9 +232,7 @@ func TestNoSecondClusterBesideTheFirst(t *testing.T) {
 		t.Errorf("bootstrapped beside it: %v", err)
 	}
 	// One that hangs is not nothing, either.
-	if err := c.nodes[0].process.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	c.nodes[0].freeze()
 	err = second.service.Bootstrap(t.Context())
 	if err == nil || !strings.Contains(err.Error(), c.nodes[0].address()+" runs etcd already (no answer within 5s)") {
 		t.Errorf("bootstrapped beside one that hangs: %v", err)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -177,6 +178,22 @@ func (n *node) start() {
 func (n *node) kill() {
 	_ = n.process.Process.Kill()
 	<-n.ended
+}
+
+// freeze stops the process, and returns when it is: a signal takes its time on a
+// busy machine, and a process that still runs answers.
+func (n *node) freeze() {
+	n.t.Helper()
+	if err := n.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		n.t.Fatal(err)
+	}
+	n.eventually("the process is stopped", func() error {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.process.Process.Pid))
+		if err == nil && !strings.Contains(string(stat), ") T ") {
+			err = fmt.Errorf("its state is %s", stat)
+		}
+		return err
+	})
 }
 
 // exits waits for the process to end by itself, with an error, and to have said
