@@ -59,7 +59,8 @@ func measureEtcd(ctx context.Context, artifacts string) (ours, plain EtcdWrites,
 	if err := os.WriteFile(bootstrap, nil, 0o600); err != nil {
 		return ours, plain, err
 	}
-	ours, err = writesPerSecond(ctx, config, filepath.Join(artifacts, "build/programs/etcd"), func(client, peer string) []string {
+	// The build names programs by their folders.
+	ours, err = writesPerSecond(ctx, config, filepath.Join(artifacts, "build/programs/server"), func(client, peer string) []string {
 		return []string{
 			"--name=a", "--data-dir=" + filepath.Join(dir, "ours"), "--bootstrap-if=" + bootstrap, "--cluster-token=bench",
 			"--listen-client-urls=" + client, "--advertise-client-urls=" + client, "--peer-url=" + peer,
