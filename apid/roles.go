@@ -92,6 +92,8 @@ var methods = map[string][]string{
 	workloadpb.WorkloadService_Apply_FullMethodName:  operators,
 	workloadpb.WorkloadService_Delete_FullMethodName: operators,
 	workloadpb.WorkloadService_Exec_FullMethodName:   operators,
+	// A way to Kubernetes, where RBAC tells what a reader may do there.
+	workloadpb.WorkloadService_Kubernetes_FullMethodName: readers,
 
 	healthpb.Health_Check_FullMethodName: readers,
 	healthpb.Health_List_FullMethodName:  readers,

@@ -192,7 +192,7 @@ func (app *app) leftRunning(name string, layout provision.Layout, err error) err
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "the machines of cluster %s are left as they are; to look at them:\n", name)
 	fmt.Fprintf(&text, "  osctl cluster status %s   (says where their consoles are)\n", name)
-	fmt.Fprintf(&text, "  osctl services, osctl events, osctl health\n")
+	fmt.Fprintf(&text, "  osctl services, osctl node-events, osctl health\n")
 	fmt.Fprintf(&text, "  osctl cluster destroy %s\n", name)
 	fmt.Fprint(app.stderr, text.String())
 	return fmt.Errorf("bring up cluster %s: %w", name, err)

@@ -119,7 +119,7 @@ func TestAStreamGoesOnWhenAnotherDies(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	time.AfterFunc(0, func() { <-died; close(end) })
-	if code := harness.execute(ctx, []string{"events", "-f", "-N", "cp-1,worker-1"}); code != exitError {
+	if code := harness.execute(ctx, []string{"node-events", "-f", "-N", "cp-1,worker-1"}); code != exitError {
 		t.Errorf("exit code %d", code)
 	}
 	if got := harness.err.String(); got != "node cp-1: at 10.77.0.11:50000 stopped answering during the call (the other end is gone)\n" {
@@ -139,7 +139,7 @@ func TestCtrlCEndsAllStreams(t *testing.T) {
 		return nil
 	}
 	nodes.cp1.follow, nodes.worker1.follow = wait, wait
-	if code := harness.execute(ctx, []string{"events", "-f", "-N", "cp-1,worker-1"}); code != exitInterrupted || harness.err.String() != "interrupted\n" {
+	if code := harness.execute(ctx, []string{"node-events", "-f", "-N", "cp-1,worker-1"}); code != exitInterrupted || harness.err.String() != "interrupted\n" {
 		t.Errorf("exit code %d: %s", code, harness.err)
 	}
 }

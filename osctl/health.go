@@ -41,7 +41,7 @@ anything does.`,
 			}
 		}
 		if err == nil && !report.healthy() {
-			err = errors.New("not healthy: see the checks above; osctl services, osctl logs SERVICE and osctl events say more")
+			err = errors.New("not healthy: see the checks above; osctl services, osctl logs SERVICE and osctl node-events say more")
 		}
 		return err
 	}

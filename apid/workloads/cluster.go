@@ -101,6 +101,7 @@ type session struct {
 	// config carries the impersonation too, for executors that make connections
 	// of their own.
 	config    *rest.Config
+	transport http.RoundTripper
 	objects   dynamic.Interface
 	raw       rest.Interface
 	resources *resources
@@ -120,5 +121,5 @@ func (c *cluster) as(who rest.ImpersonationConfig) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client for %s: %w", who.UserName, err)
 	}
-	return &session{config: config, objects: objects, raw: raw, resources: c.resources}, nil
+	return &session{config: config, transport: client.Transport, objects: objects, raw: raw, resources: c.resources}, nil
 }

@@ -132,7 +132,7 @@ func testRefusedClients(t *testing.T) {
 	if log := osctl(t, "logs", "apid"); !strings.Contains(log, "tester") || !strings.Contains(log, "Reboot") {
 		t.Errorf("apid's log names no refused client:\n%s", log)
 	}
-	if stage := osctl(t, "events"); strings.Contains(stage, "reboot") {
+	if stage := osctl(t, "node-events"); strings.Contains(stage, "reboot") {
 		t.Errorf("a refused client reached a handler:\n%s", stage)
 	}
 }

@@ -25,7 +25,7 @@ func testCommandsAnswer(t *testing.T) {
 		{"get pods -A", ""},
 		{"logs etcd", `\w`},
 		{"dmesg", `Linux version 6\.12`},
-		{"events", `etcd`},
+		{"node-events", `etcd`},
 		{"health", `etcd`},
 		{"cluster list", clusterName},
 		{"cluster status " + clusterName, `running`},

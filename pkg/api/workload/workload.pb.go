@@ -77,6 +77,96 @@ func (Output) EnumDescriptor() ([]byte, []int) {
 	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{0}
 }
 
+// KubernetesRequest is the next bytes of the client's requests.
+type KubernetesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KubernetesRequest) Reset() {
+	*x = KubernetesRequest{}
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KubernetesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KubernetesRequest) ProtoMessage() {}
+
+func (x *KubernetesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KubernetesRequest.ProtoReflect.Descriptor instead.
+func (*KubernetesRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *KubernetesRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// KubernetesResponse is the next bytes of the API server's responses.
+type KubernetesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KubernetesResponse) Reset() {
+	*x = KubernetesResponse{}
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KubernetesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KubernetesResponse) ProtoMessage() {}
+
+func (x *KubernetesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KubernetesResponse.ProtoReflect.Descriptor instead.
+func (*KubernetesResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *KubernetesResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // Manifest is one file of YAML or JSON, of one or more documents.
 type Manifest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -89,7 +179,7 @@ type Manifest struct {
 
 func (x *Manifest) Reset() {
 	*x = Manifest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[0]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -101,7 +191,7 @@ func (x *Manifest) String() string {
 func (*Manifest) ProtoMessage() {}
 
 func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[0]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -114,7 +204,7 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
 func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{0}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Manifest) GetSource() string {
@@ -148,7 +238,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[1]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -160,7 +250,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[1]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -173,7 +263,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{1}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ApplyRequest) GetManifests() []*Manifest {
@@ -230,7 +320,7 @@ type ObjectResult struct {
 
 func (x *ObjectResult) Reset() {
 	*x = ObjectResult{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[2]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +332,7 @@ func (x *ObjectResult) String() string {
 func (*ObjectResult) ProtoMessage() {}
 
 func (x *ObjectResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[2]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +345,7 @@ func (x *ObjectResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectResult.ProtoReflect.Descriptor instead.
 func (*ObjectResult) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{2}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ObjectResult) GetObject() string {
@@ -309,7 +399,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[3]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +411,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[3]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +424,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{3}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ApplyResponse) GetResult() *ObjectResult {
@@ -362,7 +452,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[4]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +464,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[4]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +477,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{4}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Selection) GetResource() string {
@@ -442,7 +532,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[5]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +544,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[5]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +557,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{5}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetRequest) GetSelection() *Selection {
@@ -494,7 +584,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[6]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +596,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[6]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +609,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{6}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetResponse) GetJson() []byte {
@@ -539,7 +629,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[7]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +641,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[7]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +654,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{7}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchRequest) GetSelection() *Selection {
@@ -593,7 +683,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[8]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +695,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[8]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +708,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{8}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchResponse) GetType() string {
@@ -656,7 +746,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[9]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +758,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[9]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +771,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{9}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRequest) GetManifests() []*Manifest {
@@ -742,7 +832,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[10]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +844,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[10]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +857,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{10}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteResponse) GetResult() *ObjectResult {
@@ -797,7 +887,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[11]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +899,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[11]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +912,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{11}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -890,7 +980,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[12]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +992,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[12]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1005,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{12}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LogsResponse) GetData() []byte {
@@ -940,7 +1030,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[13]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1042,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[13]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1055,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{13}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExecRequest) GetMessage() isExecRequest_Message {
@@ -1054,7 +1144,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[14]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1156,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[14]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1169,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{14}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExecStart) GetNamespace() string {
@@ -1135,7 +1225,7 @@ type WindowSize struct {
 
 func (x *WindowSize) Reset() {
 	*x = WindowSize{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[15]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1237,7 @@ func (x *WindowSize) String() string {
 func (*WindowSize) ProtoMessage() {}
 
 func (x *WindowSize) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[15]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1250,7 @@ func (x *WindowSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WindowSize.ProtoReflect.Descriptor instead.
 func (*WindowSize) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{15}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WindowSize) GetColumns() uint32 {
@@ -1191,7 +1281,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[16]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1293,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[16]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1306,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{16}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExecResponse) GetMessage() isExecResponse_Message {
@@ -1285,7 +1375,7 @@ type ExecExit struct {
 
 func (x *ExecExit) Reset() {
 	*x = ExecExit{}
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[17]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1387,7 @@ func (x *ExecExit) String() string {
 func (*ExecExit) ProtoMessage() {}
 
 func (x *ExecExit) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_workload_workload_proto_msgTypes[17]
+	mi := &file_pkg_api_workload_workload_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1400,7 @@ func (x *ExecExit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecExit.ProtoReflect.Descriptor instead.
 func (*ExecExit) Descriptor() ([]byte, []int) {
-	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{17}
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecExit) GetCode() int32 {
@@ -1324,7 +1414,11 @@ var File_pkg_api_workload_workload_proto protoreflect.FileDescriptor
 
 const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpkg/api/workload/workload.proto\x12\x13keelson.workload.v1\"<\n" +
+	"\x1fpkg/api/workload/workload.proto\x12\x13keelson.workload.v1\"'\n" +
+	"\x11KubernetesRequest\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
+	"\x12KubernetesResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"<\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\xd0\x01\n" +
@@ -1412,14 +1506,16 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x06Output\x12\x16\n" +
 	"\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTPUT_TABLE\x10\x01\x12\x12\n" +
-	"\x0eOUTPUT_OBJECTS\x10\x022\xf4\x03\n" +
+	"\x0eOUTPUT_OBJECTS\x10\x022\xd7\x04\n" +
 	"\x0fWorkloadService\x12P\n" +
 	"\x05Apply\x12!.keelson.workload.v1.ApplyRequest\x1a\".keelson.workload.v1.ApplyResponse0\x01\x12H\n" +
 	"\x03Get\x12\x1f.keelson.workload.v1.GetRequest\x1a .keelson.workload.v1.GetResponse\x12P\n" +
 	"\x05Watch\x12!.keelson.workload.v1.WatchRequest\x1a\".keelson.workload.v1.WatchResponse0\x01\x12S\n" +
 	"\x06Delete\x12\".keelson.workload.v1.DeleteRequest\x1a#.keelson.workload.v1.DeleteResponse0\x01\x12M\n" +
 	"\x04Logs\x12 .keelson.workload.v1.LogsRequest\x1a!.keelson.workload.v1.LogsResponse0\x01\x12O\n" +
-	"\x04Exec\x12 .keelson.workload.v1.ExecRequest\x1a!.keelson.workload.v1.ExecResponse(\x010\x01B0Z.github.com/keelson-os/keelson/pkg/api/workloadb\x06proto3"
+	"\x04Exec\x12 .keelson.workload.v1.ExecRequest\x1a!.keelson.workload.v1.ExecResponse(\x010\x01\x12a\n" +
+	"\n" +
+	"Kubernetes\x12&.keelson.workload.v1.KubernetesRequest\x1a'.keelson.workload.v1.KubernetesResponse(\x010\x01B0Z.github.com/keelson-os/keelson/pkg/api/workloadb\x06proto3"
 
 var (
 	file_pkg_api_workload_workload_proto_rawDescOnce sync.Once
@@ -1434,55 +1530,59 @@ func file_pkg_api_workload_workload_proto_rawDescGZIP() []byte {
 }
 
 var file_pkg_api_workload_workload_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pkg_api_workload_workload_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_pkg_api_workload_workload_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_pkg_api_workload_workload_proto_goTypes = []any{
-	(Output)(0),            // 0: keelson.workload.v1.Output
-	(*Manifest)(nil),       // 1: keelson.workload.v1.Manifest
-	(*ApplyRequest)(nil),   // 2: keelson.workload.v1.ApplyRequest
-	(*ObjectResult)(nil),   // 3: keelson.workload.v1.ObjectResult
-	(*ApplyResponse)(nil),  // 4: keelson.workload.v1.ApplyResponse
-	(*Selection)(nil),      // 5: keelson.workload.v1.Selection
-	(*GetRequest)(nil),     // 6: keelson.workload.v1.GetRequest
-	(*GetResponse)(nil),    // 7: keelson.workload.v1.GetResponse
-	(*WatchRequest)(nil),   // 8: keelson.workload.v1.WatchRequest
-	(*WatchResponse)(nil),  // 9: keelson.workload.v1.WatchResponse
-	(*DeleteRequest)(nil),  // 10: keelson.workload.v1.DeleteRequest
-	(*DeleteResponse)(nil), // 11: keelson.workload.v1.DeleteResponse
-	(*LogsRequest)(nil),    // 12: keelson.workload.v1.LogsRequest
-	(*LogsResponse)(nil),   // 13: keelson.workload.v1.LogsResponse
-	(*ExecRequest)(nil),    // 14: keelson.workload.v1.ExecRequest
-	(*ExecStart)(nil),      // 15: keelson.workload.v1.ExecStart
-	(*WindowSize)(nil),     // 16: keelson.workload.v1.WindowSize
-	(*ExecResponse)(nil),   // 17: keelson.workload.v1.ExecResponse
-	(*ExecExit)(nil),       // 18: keelson.workload.v1.ExecExit
+	(Output)(0),                // 0: keelson.workload.v1.Output
+	(*KubernetesRequest)(nil),  // 1: keelson.workload.v1.KubernetesRequest
+	(*KubernetesResponse)(nil), // 2: keelson.workload.v1.KubernetesResponse
+	(*Manifest)(nil),           // 3: keelson.workload.v1.Manifest
+	(*ApplyRequest)(nil),       // 4: keelson.workload.v1.ApplyRequest
+	(*ObjectResult)(nil),       // 5: keelson.workload.v1.ObjectResult
+	(*ApplyResponse)(nil),      // 6: keelson.workload.v1.ApplyResponse
+	(*Selection)(nil),          // 7: keelson.workload.v1.Selection
+	(*GetRequest)(nil),         // 8: keelson.workload.v1.GetRequest
+	(*GetResponse)(nil),        // 9: keelson.workload.v1.GetResponse
+	(*WatchRequest)(nil),       // 10: keelson.workload.v1.WatchRequest
+	(*WatchResponse)(nil),      // 11: keelson.workload.v1.WatchResponse
+	(*DeleteRequest)(nil),      // 12: keelson.workload.v1.DeleteRequest
+	(*DeleteResponse)(nil),     // 13: keelson.workload.v1.DeleteResponse
+	(*LogsRequest)(nil),        // 14: keelson.workload.v1.LogsRequest
+	(*LogsResponse)(nil),       // 15: keelson.workload.v1.LogsResponse
+	(*ExecRequest)(nil),        // 16: keelson.workload.v1.ExecRequest
+	(*ExecStart)(nil),          // 17: keelson.workload.v1.ExecStart
+	(*WindowSize)(nil),         // 18: keelson.workload.v1.WindowSize
+	(*ExecResponse)(nil),       // 19: keelson.workload.v1.ExecResponse
+	(*ExecExit)(nil),           // 20: keelson.workload.v1.ExecExit
 }
 var file_pkg_api_workload_workload_proto_depIdxs = []int32{
-	1,  // 0: keelson.workload.v1.ApplyRequest.manifests:type_name -> keelson.workload.v1.Manifest
-	3,  // 1: keelson.workload.v1.ApplyResponse.result:type_name -> keelson.workload.v1.ObjectResult
-	5,  // 2: keelson.workload.v1.GetRequest.selection:type_name -> keelson.workload.v1.Selection
+	3,  // 0: keelson.workload.v1.ApplyRequest.manifests:type_name -> keelson.workload.v1.Manifest
+	5,  // 1: keelson.workload.v1.ApplyResponse.result:type_name -> keelson.workload.v1.ObjectResult
+	7,  // 2: keelson.workload.v1.GetRequest.selection:type_name -> keelson.workload.v1.Selection
 	0,  // 3: keelson.workload.v1.GetRequest.output:type_name -> keelson.workload.v1.Output
-	5,  // 4: keelson.workload.v1.WatchRequest.selection:type_name -> keelson.workload.v1.Selection
+	7,  // 4: keelson.workload.v1.WatchRequest.selection:type_name -> keelson.workload.v1.Selection
 	0,  // 5: keelson.workload.v1.WatchRequest.output:type_name -> keelson.workload.v1.Output
-	1,  // 6: keelson.workload.v1.DeleteRequest.manifests:type_name -> keelson.workload.v1.Manifest
-	5,  // 7: keelson.workload.v1.DeleteRequest.selection:type_name -> keelson.workload.v1.Selection
-	3,  // 8: keelson.workload.v1.DeleteResponse.result:type_name -> keelson.workload.v1.ObjectResult
-	15, // 9: keelson.workload.v1.ExecRequest.start:type_name -> keelson.workload.v1.ExecStart
-	16, // 10: keelson.workload.v1.ExecRequest.resize:type_name -> keelson.workload.v1.WindowSize
-	18, // 11: keelson.workload.v1.ExecResponse.exit:type_name -> keelson.workload.v1.ExecExit
-	2,  // 12: keelson.workload.v1.WorkloadService.Apply:input_type -> keelson.workload.v1.ApplyRequest
-	6,  // 13: keelson.workload.v1.WorkloadService.Get:input_type -> keelson.workload.v1.GetRequest
-	8,  // 14: keelson.workload.v1.WorkloadService.Watch:input_type -> keelson.workload.v1.WatchRequest
-	10, // 15: keelson.workload.v1.WorkloadService.Delete:input_type -> keelson.workload.v1.DeleteRequest
-	12, // 16: keelson.workload.v1.WorkloadService.Logs:input_type -> keelson.workload.v1.LogsRequest
-	14, // 17: keelson.workload.v1.WorkloadService.Exec:input_type -> keelson.workload.v1.ExecRequest
-	4,  // 18: keelson.workload.v1.WorkloadService.Apply:output_type -> keelson.workload.v1.ApplyResponse
-	7,  // 19: keelson.workload.v1.WorkloadService.Get:output_type -> keelson.workload.v1.GetResponse
-	9,  // 20: keelson.workload.v1.WorkloadService.Watch:output_type -> keelson.workload.v1.WatchResponse
-	11, // 21: keelson.workload.v1.WorkloadService.Delete:output_type -> keelson.workload.v1.DeleteResponse
-	13, // 22: keelson.workload.v1.WorkloadService.Logs:output_type -> keelson.workload.v1.LogsResponse
-	17, // 23: keelson.workload.v1.WorkloadService.Exec:output_type -> keelson.workload.v1.ExecResponse
-	18, // [18:24] is the sub-list for method output_type
-	12, // [12:18] is the sub-list for method input_type
+	3,  // 6: keelson.workload.v1.DeleteRequest.manifests:type_name -> keelson.workload.v1.Manifest
+	7,  // 7: keelson.workload.v1.DeleteRequest.selection:type_name -> keelson.workload.v1.Selection
+	5,  // 8: keelson.workload.v1.DeleteResponse.result:type_name -> keelson.workload.v1.ObjectResult
+	17, // 9: keelson.workload.v1.ExecRequest.start:type_name -> keelson.workload.v1.ExecStart
+	18, // 10: keelson.workload.v1.ExecRequest.resize:type_name -> keelson.workload.v1.WindowSize
+	20, // 11: keelson.workload.v1.ExecResponse.exit:type_name -> keelson.workload.v1.ExecExit
+	4,  // 12: keelson.workload.v1.WorkloadService.Apply:input_type -> keelson.workload.v1.ApplyRequest
+	8,  // 13: keelson.workload.v1.WorkloadService.Get:input_type -> keelson.workload.v1.GetRequest
+	10, // 14: keelson.workload.v1.WorkloadService.Watch:input_type -> keelson.workload.v1.WatchRequest
+	12, // 15: keelson.workload.v1.WorkloadService.Delete:input_type -> keelson.workload.v1.DeleteRequest
+	14, // 16: keelson.workload.v1.WorkloadService.Logs:input_type -> keelson.workload.v1.LogsRequest
+	16, // 17: keelson.workload.v1.WorkloadService.Exec:input_type -> keelson.workload.v1.ExecRequest
+	1,  // 18: keelson.workload.v1.WorkloadService.Kubernetes:input_type -> keelson.workload.v1.KubernetesRequest
+	6,  // 19: keelson.workload.v1.WorkloadService.Apply:output_type -> keelson.workload.v1.ApplyResponse
+	9,  // 20: keelson.workload.v1.WorkloadService.Get:output_type -> keelson.workload.v1.GetResponse
+	11, // 21: keelson.workload.v1.WorkloadService.Watch:output_type -> keelson.workload.v1.WatchResponse
+	13, // 22: keelson.workload.v1.WorkloadService.Delete:output_type -> keelson.workload.v1.DeleteResponse
+	15, // 23: keelson.workload.v1.WorkloadService.Logs:output_type -> keelson.workload.v1.LogsResponse
+	19, // 24: keelson.workload.v1.WorkloadService.Exec:output_type -> keelson.workload.v1.ExecResponse
+	2,  // 25: keelson.workload.v1.WorkloadService.Kubernetes:output_type -> keelson.workload.v1.KubernetesResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1493,13 +1593,13 @@ func file_pkg_api_workload_workload_proto_init() {
 	if File_pkg_api_workload_workload_proto != nil {
 		return
 	}
-	file_pkg_api_workload_workload_proto_msgTypes[13].OneofWrappers = []any{
+	file_pkg_api_workload_workload_proto_msgTypes[15].OneofWrappers = []any{
 		(*ExecRequest_Start)(nil),
 		(*ExecRequest_Stdin)(nil),
 		(*ExecRequest_StdinEnd)(nil),
 		(*ExecRequest_Resize)(nil),
 	}
-	file_pkg_api_workload_workload_proto_msgTypes[16].OneofWrappers = []any{
+	file_pkg_api_workload_workload_proto_msgTypes[18].OneofWrappers = []any{
 		(*ExecResponse_Stdout)(nil),
 		(*ExecResponse_Stderr)(nil),
 		(*ExecResponse_Exit)(nil),
@@ -1510,7 +1610,7 @@ func file_pkg_api_workload_workload_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_api_workload_workload_proto_rawDesc), len(file_pkg_api_workload_workload_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

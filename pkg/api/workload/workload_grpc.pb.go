@@ -23,12 +23,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkloadService_Apply_FullMethodName  = "/keelson.workload.v1.WorkloadService/Apply"
-	WorkloadService_Get_FullMethodName    = "/keelson.workload.v1.WorkloadService/Get"
-	WorkloadService_Watch_FullMethodName  = "/keelson.workload.v1.WorkloadService/Watch"
-	WorkloadService_Delete_FullMethodName = "/keelson.workload.v1.WorkloadService/Delete"
-	WorkloadService_Logs_FullMethodName   = "/keelson.workload.v1.WorkloadService/Logs"
-	WorkloadService_Exec_FullMethodName   = "/keelson.workload.v1.WorkloadService/Exec"
+	WorkloadService_Apply_FullMethodName      = "/keelson.workload.v1.WorkloadService/Apply"
+	WorkloadService_Get_FullMethodName        = "/keelson.workload.v1.WorkloadService/Get"
+	WorkloadService_Watch_FullMethodName      = "/keelson.workload.v1.WorkloadService/Watch"
+	WorkloadService_Delete_FullMethodName     = "/keelson.workload.v1.WorkloadService/Delete"
+	WorkloadService_Logs_FullMethodName       = "/keelson.workload.v1.WorkloadService/Logs"
+	WorkloadService_Exec_FullMethodName       = "/keelson.workload.v1.WorkloadService/Exec"
+	WorkloadService_Kubernetes_FullMethodName = "/keelson.workload.v1.WorkloadService/Kubernetes"
 )
 
 // WorkloadServiceClient is the client API for WorkloadService service.
@@ -52,6 +53,14 @@ type WorkloadServiceClient interface {
 	// Exec runs a program in a container. The first request is start; then come
 	// stdin, end of stdin and window sizes. The last response is exit.
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecRequest, ExecResponse], error)
+	// Kubernetes carries one connection to the Kubernetes API: HTTP/1.1 without
+	// TLS, its bytes cut into chunks anyhow. Every request on it is made as the
+	// caller; credentials and impersonation that the client sends are dropped.
+	// Whatever Kubernetes offers and the calls above do not (describe, patch,
+	// scale, attach, port forwarding, …) clients do through this one, with the
+	// libraries they have. The response's headers come as soon as the connection
+	// stands; closing the request stream ends it.
+	Kubernetes(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[KubernetesRequest, KubernetesResponse], error)
 }
 
 type workloadServiceClient struct {
@@ -161,6 +170,19 @@ func (c *workloadServiceClient) Exec(ctx context.Context, opts ...grpc.CallOptio
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkloadService_ExecClient = grpc.BidiStreamingClient[ExecRequest, ExecResponse]
 
+func (c *workloadServiceClient) Kubernetes(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[KubernetesRequest, KubernetesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkloadService_ServiceDesc.Streams[5], WorkloadService_Kubernetes_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[KubernetesRequest, KubernetesResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkloadService_KubernetesClient = grpc.BidiStreamingClient[KubernetesRequest, KubernetesResponse]
+
 // WorkloadServiceServer is the server API for WorkloadService service.
 // All implementations must embed UnimplementedWorkloadServiceServer
 // for forward compatibility.
@@ -182,6 +204,14 @@ type WorkloadServiceServer interface {
 	// Exec runs a program in a container. The first request is start; then come
 	// stdin, end of stdin and window sizes. The last response is exit.
 	Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error
+	// Kubernetes carries one connection to the Kubernetes API: HTTP/1.1 without
+	// TLS, its bytes cut into chunks anyhow. Every request on it is made as the
+	// caller; credentials and impersonation that the client sends are dropped.
+	// Whatever Kubernetes offers and the calls above do not (describe, patch,
+	// scale, attach, port forwarding, …) clients do through this one, with the
+	// libraries they have. The response's headers come as soon as the connection
+	// stands; closing the request stream ends it.
+	Kubernetes(grpc.BidiStreamingServer[KubernetesRequest, KubernetesResponse]) error
 	mustEmbedUnimplementedWorkloadServiceServer()
 }
 
@@ -209,6 +239,9 @@ func (UnimplementedWorkloadServiceServer) Logs(*LogsRequest, grpc.ServerStreamin
 }
 func (UnimplementedWorkloadServiceServer) Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error {
 	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedWorkloadServiceServer) Kubernetes(grpc.BidiStreamingServer[KubernetesRequest, KubernetesResponse]) error {
+	return status.Error(codes.Unimplemented, "method Kubernetes not implemented")
 }
 func (UnimplementedWorkloadServiceServer) mustEmbedUnimplementedWorkloadServiceServer() {}
 func (UnimplementedWorkloadServiceServer) testEmbeddedByValue()                         {}
@@ -300,6 +333,13 @@ func _WorkloadService_Exec_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkloadService_ExecServer = grpc.BidiStreamingServer[ExecRequest, ExecResponse]
 
+func _WorkloadService_Kubernetes_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkloadServiceServer).Kubernetes(&grpc.GenericServerStream[KubernetesRequest, KubernetesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkloadService_KubernetesServer = grpc.BidiStreamingServer[KubernetesRequest, KubernetesResponse]
+
 // WorkloadService_ServiceDesc is the grpc.ServiceDesc for WorkloadService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -336,6 +376,12 @@ var WorkloadService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Exec",
 			Handler:       _WorkloadService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Kubernetes",
+			Handler:       _WorkloadService_Kubernetes_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -10,9 +10,9 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/machine"
 )
 
-func (app *app) eventsCommand() *cobra.Command {
+func (app *app) nodeEventsCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "events", Short: "Show what happened on the node since it started", Args: cobra.NoArgs,
+		Use: "node-events", Short: "Show what happened on the node since it started", Args: cobra.NoArgs,
 	}
 	output := addOutput(command, asTable, asJSON, asYAML)
 	keep := command.Flags().BoolP("follow", "f", false, "keep showing new events")

@@ -15,7 +15,7 @@ func TestEvents(t *testing.T) {
 		{Sequence: 1, SinceBoot: durationpb.New(1234 * time.Millisecond), Kind: "phase", Subject: "storage", Action: "started"},
 		{Sequence: 2, SinceBoot: durationpb.New(62 * time.Second), Kind: "service", Subject: "kube-controller-manager", Action: "exited", Message: "exit status 1"},
 	}
-	harness.golden(t, "events.txt", "events")
-	harness.golden(t, "events.json", "events", "-o", "json")
-	harness.golden(t, "events.yaml", "events", "-o", "yaml")
+	harness.golden(t, "events.txt", "node-events")
+	harness.golden(t, "events.json", "node-events", "-o", "json")
+	harness.golden(t, "events.yaml", "node-events", "-o", "yaml")
 }
