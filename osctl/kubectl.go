@@ -170,4 +170,3 @@ func (k *kubernetes) result(err error) error {
 // silenceClientGo keeps client-go's log off the terminal: what matters of it is
 // in the errors.
 var silenceClientGo = sync.OnceFunc(func() { klog.SetLogger(klog.Logger{}) })
-

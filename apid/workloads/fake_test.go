@@ -289,9 +289,14 @@ func (f *fakeAPI) kubeconfig(t *testing.T) string {
 	t.Helper()
 	kube := httptest.NewServer(f)
 	t.Cleanup(kube.Close)
+	return kubeconfigFor(t, kube.URL)
+}
+
+func kubeconfigFor(t *testing.T, server string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	content := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"c",
-		"clusters":[{"name":"c","cluster":{"server":%q}}],"contexts":[{"name":"c","context":{"cluster":"c"}}]}`, kube.URL)
+		"clusters":[{"name":"c","cluster":{"server":%q}}],"contexts":[{"name":"c","context":{"cluster":"c"}}]}`, server)
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

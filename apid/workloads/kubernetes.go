@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
@@ -14,12 +15,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/proxy"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 	"k8s.io/streaming/pkg/httpstream"
 
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/kubetunnel"
 )
 
@@ -41,7 +42,7 @@ func (s *Server) Kubernetes(stream grpc.BidiStreamingServer[workloadpb.Kubernete
 	if err != nil {
 		return statusOf(err)
 	}
-	if err := stream.SendHeader(metadata.MD{}); err != nil {
+	if err := stream.SendHeader(metadata.Pairs(identity.MetadataConnected, "true")); err != nil {
 		return err
 	}
 	conn := kubetunnel.New(serverStream{stream}, kubernetesAddress{})
@@ -108,28 +109,51 @@ func (s *session) proxy(log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	toServer := proxy.NewUpgradeAwareHandler(&url.URL{Scheme: target.Scheme, Host: target.Host}, s.transport, false, false, tunnelErrors{})
-	toServer.UseRequestLocation = true
-	toServer.UseLocationHost = true
-	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		dropCredentials(request.Header)
-		if request.Method != http.MethodGet && request.Method != http.MethodHead || httpstream.IsUpgradeRequest(request) {
-			// Not the query: a program's arguments may be secret.
-			log.Info("Kubernetes asked", "name", s.config.Impersonate.UserName, "method", request.Method, "path", request.URL.Path)
-		}
-		if !httpstream.IsUpgradeRequest(request) {
-			toServer.ServeHTTP(w, request)
-			return
-		}
-		upgrade, err := s.upgradeTransport()
-		if err != nil {
-			tunnelErrors{}.Error(w, request, err)
-			return
-		}
-		upgrading := *toServer
-		upgrading.UpgradeTransport = upgrade
-		upgrading.ServeHTTP(w, request)
-	}), nil
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = target.Scheme, target.Host, ""
+			dropCredentials(r.Out.Header)
+			if r.In.Method != http.MethodGet && r.In.Method != http.MethodHead || httpstream.IsUpgradeRequest(r.In) {
+				// Not the query: a program's arguments may be secret.
+				log.Info("Kubernetes asked", "name", s.config.Impersonate.UserName, "method", r.In.Method, "path", r.In.URL.Path)
+			}
+		},
+		Transport:     roundTripper(s.roundTrip),
+		FlushInterval: -1, // watches and logs
+		ErrorHandler:  sayUnanswered,
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}, nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
+
+// roundTrip makes a connection of its own for a request that is to become a
+// stream (exec, port forwarding): HTTP/2, which the others share, has no way for
+// that.
+func (s *session) roundTrip(request *http.Request) (*http.Response, error) {
+	if !httpstream.IsUpgradeRequest(request) {
+		return s.transport.RoundTrip(request)
+	}
+	config, err := s.config.TransportConfig()
+	if err != nil {
+		return nil, err
+	}
+	tls, err := transport.TLSConfigFor(config)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: tunnelHeaderTimeout, KeepAlive: tunnelHeaderTimeout}
+	own := &http.Transport{
+		TLSClientConfig: tls, DialContext: dialer.DialContext, TLSHandshakeTimeout: tunnelHeaderTimeout,
+		ForceAttemptHTTP2: false, DisableKeepAlives: true,
+	}
+	wrapped, err := transport.HTTPWrappersForConfig(config, own)
+	if err != nil {
+		return nil, err
+	}
+	return wrapped.RoundTrip(request)
 }
 
 // dropCredentials removes what would make the API server, or client-go on the
@@ -142,40 +166,13 @@ func dropCredentials(header http.Header) {
 	}
 }
 
-// upgradeTransport makes connections that turn into streams, which HTTP/2 has
-// no way for.
-func (s *session) upgradeTransport() (proxy.UpgradeRequestRoundTripper, error) {
-	config, err := s.config.TransportConfig()
-	if err != nil {
-		return nil, err
-	}
-	tls, err := transport.TLSConfigFor(config)
-	if err != nil {
-		return nil, err
-	}
-	tls.NextProtos = []string{"http/1.1"}
-	wrapper, err := transport.HTTPWrappersForConfig(config, proxy.MirrorRequest)
-	if err != nil {
-		return nil, err
-	}
-	dialer := &net.Dialer{Timeout: tunnelHeaderTimeout, KeepAlive: tunnelHeaderTimeout}
-	return proxy.NewUpgradeRequestRoundTripper(&http.Transport{
-		TLSClientConfig: tls, DialContext: dialer.DialContext, TLSHandshakeTimeout: tunnelHeaderTimeout,
-	}, wrapper), nil
-}
-
-// tunnelErrors answers in Kubernetes' own form that Kubernetes does not answer.
-type tunnelErrors struct{}
-
-func (tunnelErrors) Error(w http.ResponseWriter, _ *http.Request, err error) {
-	answer := apierrors.NewServiceUnavailable(statusMessage(unanswered(err))).Status()
+// sayUnanswered tells in Kubernetes' own form that Kubernetes does not answer.
+func sayUnanswered(w http.ResponseWriter, _ *http.Request, err error) {
+	// As client-go would put it.
+	err = &url.Error{Op: "ask", URL: "Kubernetes", Err: err}
+	answer := apierrors.NewServiceUnavailable(statusMessage(err)).Status()
 	answer.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(int(answer.Code))
 	_ = json.NewEncoder(w).Encode(answer) // the client is gone then
-}
-
-// unanswered makes a transport's error what client-go would make of it.
-func unanswered(err error) error {
-	return &url.Error{Op: "ask", URL: "Kubernetes", Err: err}
 }

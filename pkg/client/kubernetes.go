@@ -4,7 +4,10 @@ import (
 	"context"
 	"net"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/keelson-os/keelson/pkg/api/workload"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/kubetunnel"
 )
 
@@ -17,20 +20,18 @@ func (client *Client) DialKubernetes(ctx context.Context) (net.Conn, error) {
 	// Until it stands, the caller may give up.
 	stop := context.AfterFunc(ctx, end)
 	stream, err := client.Workload.Kubernetes(calling)
+	var header metadata.MD
 	if err == nil {
-		_, err = stream.Header()
+		header, err = stream.Header()
+	}
+	if err == nil && len(header.Get(identity.MetadataConnected)) == 0 {
+		_, err = stream.Recv() // the call has ended, and says why
 	}
 	if err == nil && !stop() {
 		err = ctx.Err()
 	}
 	if err != nil {
 		end()
-		// A call that was refused says why to the first who receives.
-		if stream != nil {
-			if _, why := stream.Recv(); why != nil {
-				err = why
-			}
-		}
 		return nil, err
 	}
 	conn := kubetunnel.New(clientStream{stream}, tunnelAddress{})

@@ -37,6 +37,10 @@ const MetadataRemote = MetadataPrefix + "remote"
 // that is to answer its call, instead of the one it is connected to.
 const MetadataNode = MetadataPrefix + "node"
 
+// MetadataConnected is in the headers of an answer that carries a connection to
+// Kubernetes: without it the call was refused.
+const MetadataConnected = MetadataPrefix + "connected"
+
 // APID is apid's own user in Kubernetes, which may do nothing but act as
 // others.
 const APID = "keelson:apid"
