@@ -153,7 +153,7 @@ func TestUsageErrorsExitWithTwo(t *testing.T) {
 		"name a resource":                "get",
 		"expected -n instead of -A":      "get pod web -A",
 		"missing [fingerprint":           "status --endpoint 10.0.0.5",
-		"-f is required":                 "apply",
+		"-f or -k is required":           "apply",
 		"name the pods to delete":        "delete pods",
 	} {
 		t.Run(args, func(t *testing.T) { harness.fails(t, exitUsage, []string{want, "--help"}, strings.Fields(args)...) })

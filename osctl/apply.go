@@ -10,25 +10,42 @@ import (
 
 func (app *app) applyCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "apply -f FILE|DIR|-", Short: "Apply manifests by server-side apply", Args: cobra.NoArgs,
+		Use: "apply -f FILE|DIR|URL|- | apply -k DIR", Short: "Apply manifests by server-side apply", Args: cobra.NoArgs,
 		Long: `Apply manifests by server-side apply, in the order given. An object that
-Kubernetes refuses does not stop the others; the command fails in the end.`,
+Kubernetes refuses does not stop the others; the command fails in the end.
+
+With --prune, what the same field manager applied earlier and the manifests no
+longer hold is deleted: objects with the labels of -l, in the namespaces that
+were applied to. Nothing is, if Kubernetes refused any object.`,
+		Example: `  osctl apply -f shop/
+  osctl apply -f - --dry-run=server
+  osctl apply -k overlays/production
+  osctl apply -f shop/ --prune -l app.kubernetes.io/part-of=shop`,
 	}
 	request := &workload.ApplyRequest{}
 	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	flags := command.Flags()
-	files := flags.StringArrayP("filename", "f", nil, "file, directory, or - for standard input; may be repeated")
-	recursive := flags.BoolP("recursive", "R", false, "take the directories' subdirectories too")
+	var manifests manifestFlags
+	manifests.add(command)
 	flags.StringVarP(&request.Namespace, "namespace", "n", "", "namespace of objects that name none (default \"default\")")
 	flags.BoolVar(&request.ForceConflicts, "force-conflicts", false, "take over fields that another manager owns")
-	flags.BoolVar(&request.DryRun, "dry-run", false, "ask Kubernetes what it would do, and change nothing")
+	dryRun := addDryRun(command)
+	flags.BoolVar(&request.Prune, "prune", false, "delete what was applied earlier and is in no manifest now; needs -l")
+	flags.StringVarP(&request.PruneSelector, "selector", "l", "", "labels of what --prune may delete")
+	serverSide := flags.Bool("server-side", true, "apply on the server; there is no other way here")
 	flags.StringVar(&request.FieldManager, "field-manager", "", "who owns the fields (default \"osctl\")")
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		if len(*files) == 0 {
-			return usagef("-f is required: a file, a directory, or - for standard input")
+		switch {
+		case !manifests.given():
+			return usagef("-f or -k is required: a file, a directory, a URL, or - for standard input")
+		case request.Prune != (request.PruneSelector != ""):
+			return usagef("--prune and -l belong together: the labels say what may be deleted")
+		case !*serverSide:
+			return usagef("--server-side=false: osctl applies on the server only")
 		}
+		request.DryRun = dryRun.on
 		var err error
-		if request.Manifests, err = app.readManifests(*files, *recursive); err != nil {
+		if request.Manifests, err = manifests.read(command.Context(), app); err != nil {
 			return err
 		}
 		node, err := app.connect(command.Context())
@@ -55,4 +72,36 @@ Kubernetes refuses does not stop the others; the command fails in the end.`,
 		return results.err()
 	}
 	return command
+}
+
+// dryRunFlag is kubectl's --dry-run[=none|client|server]. Kubernetes is asked
+// in any case, which finds more: client is the same as server.
+type dryRunFlag struct{ on bool }
+
+func addDryRun(command *cobra.Command) *dryRunFlag {
+	flag := &dryRunFlag{}
+	command.Flags().Var(flag, "dry-run", "none, or server: ask Kubernetes what it would do, and change nothing")
+	command.Flags().Lookup("dry-run").NoOptDefVal = "server"
+	return flag
+}
+
+func (flag *dryRunFlag) String() string {
+	if flag.on {
+		return "server"
+	}
+	return "none"
+}
+
+func (flag *dryRunFlag) Type() string { return "mode" }
+
+func (flag *dryRunFlag) Set(value string) error {
+	switch value {
+	case "server", "client", "true":
+		flag.on = true
+	case "none", "false":
+		flag.on = false
+	default:
+		return errors.New("expected none or server")
+	}
+	return nil
 }

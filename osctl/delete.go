@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +11,7 @@ import (
 
 func (app *app) deleteCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "delete RESOURCE NAME… | delete -f FILE|DIR|-", Short: "Delete objects by name, selector or manifest",
+		Use: "delete RESOURCE NAME… | delete -f FILE|DIR|URL|- | delete -k DIR", Short: "Delete objects by name, selector or manifest",
 		Example: `  osctl delete pod web-0
   osctl delete deployment/web service/web
   osctl delete pods -l app=web
@@ -20,8 +21,14 @@ func (app *app) deleteCommand() *cobra.Command {
 	selection.add(command)
 	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	flags := command.Flags()
-	files := flags.StringArrayP("filename", "f", nil, "file, directory, or - for standard input; may be repeated")
-	recursive := flags.BoolP("recursive", "R", false, "take the directories' subdirectories too")
+	var manifests manifestFlags
+	manifests.add(command)
+	dryRun := addDryRun(command)
+	cascade := flags.String("cascade", "background", "what becomes of what the objects own: background or foreground (deleted after or before them), orphan (it stays)")
+	flags.Lookup("cascade").NoOptDefVal = "background"
+	force := flags.Bool("force", false, "do not wait for pods to end: the same as --grace-period=0")
+	now := flags.Bool("now", false, "end pods at once: the same as --grace-period=1")
+	timeout := flags.Duration("timeout", 0, "how long to wait until the objects are gone (0: 15 minutes)")
 	var all, ignoreNotFound, wait bool
 	var grace int64
 	flags.BoolVar(&all, "all", false, "every object of the resource in the namespace")
@@ -29,16 +36,29 @@ func (app *app) deleteCommand() *cobra.Command {
 	flags.BoolVar(&ignoreNotFound, "ignore-not-found", false, "an object that does not exist is no error")
 	flags.Int64Var(&grace, "grace-period", -1, "seconds that a pod is given to end (-1: its own)")
 	command.RunE = func(command *cobra.Command, args []string) error {
+		policy, known := cascades[*cascade]
+		if !known {
+			return usagef("--cascade=%s: expected background, foreground or orphan", *cascade)
+		}
+		if *now || *force {
+			if flags.Changed("grace-period") || *now && *force {
+				return usagef("--now, --force and --grace-period exclude each other")
+			}
+			grace = 0
+			if *now {
+				grace = 1
+			}
+		}
 		var requests []*workload.DeleteRequest
-		if len(*files) > 0 {
+		if manifests.given() {
 			if len(args) > 0 || all || selection.labels != "" || selection.fields != "" {
 				return usagef("-f names the objects: expected no resource, selector or --all with it")
 			}
-			manifests, err := app.readManifests(*files, *recursive)
+			read, err := manifests.read(command.Context(), app)
 			if err != nil {
 				return err
 			}
-			requests = append(requests, &workload.DeleteRequest{Manifests: manifests, Namespace: selection.namespace})
+			requests = append(requests, &workload.DeleteRequest{Manifests: read, Namespace: selection.namespace})
 		} else {
 			selections, err := selection.parse(args)
 			if err != nil {
@@ -59,8 +79,12 @@ func (app *app) deleteCommand() *cobra.Command {
 			return err
 		}
 		results := &results{app: app, format: output.value}
+		if dryRun.on {
+			results.suffix = " (dry run)"
+		}
 		for _, request := range requests {
 			request.Wait, request.IgnoreNotFound, request.GracePeriodSeconds = wait, ignoreNotFound, grace
+			request.Cascade, request.DryRun, request.TimeoutSeconds = policy, dryRun.on, int64(timeout.Round(time.Second).Seconds())
 			stream, err := node.Workload.Delete(command.Context(), request)
 			if err != nil {
 				return err
@@ -78,4 +102,10 @@ func (app *app) deleteCommand() *cobra.Command {
 		return results.err()
 	}
 	return command
+}
+
+var cascades = map[string]workload.Cascade{
+	"background": workload.Cascade_CASCADE_UNSPECIFIED,
+	"foreground": workload.Cascade_CASCADE_FOREGROUND,
+	"orphan":     workload.Cascade_CASCADE_ORPHAN,
 }

@@ -23,6 +23,7 @@ func (app *app) execCommand() *cobra.Command {
 when the container does not have it.`,
 		Example: `  osctl exec pod/web-0 -- /bin/date
   osctl exec -it pod/web-0 -c app -- /bin/sh
+  osctl exec deployment/web -- /bin/date    # in one of its pods
   osctl exec -i pod/db-0 -- /bin/restore < dump.sql`,
 	}
 	start := &workload.ExecStart{}
@@ -35,9 +36,9 @@ when the container does not have it.`,
 		if command.ArgsLenAtDash() != 1 || len(args) < 2 {
 			return usagef("expected a pod, then -- and a program: osctl exec pod/NAME -- PROGRAM")
 		}
-		pod := strings.TrimPrefix(strings.TrimPrefix(args[0], "pods/"), "pod/")
-		if pod == "" || strings.Contains(pod, "/") {
-			return usagef("%q: expected pod/NAME", args[0])
+		pod := podName(args[0])
+		if kind, of, found := strings.Cut(pod, "/"); pod == "" || found && (kind == "" || of == "" || strings.Contains(of, "/")) {
+			return usagef("%q: expected pod/NAME, or another KIND/NAME that has pods", args[0])
 		}
 		start.Pod, start.Command = pod, args[1:]
 		return app.exec(command.Context(), start)

@@ -77,7 +77,7 @@ func TestExecErrors(t *testing.T) {
 	harness.fails(t, exitError, []string{"there are: web-0, web-1"}, "exec", "pod/web", "--", "/x")
 	node.exec = func(workload.WorkloadService_ExecServer) error { return nil }
 	harness.fails(t, exitError, []string{"ended before the program did"}, "exec", "pod/web", "--", "/x")
-	harness.fails(t, exitUsage, nil, "exec", "deployment/web", "--", "/x")
+	harness.fails(t, exitUsage, nil, "exec", "deployment/", "--", "/x")
 	harness.fails(t, exitUsage, nil, "exec", "--", "/x")
 	harness.fails(t, exitUsage, nil, "exec", "pod/web", "/x")
 }

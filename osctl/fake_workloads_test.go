@@ -25,7 +25,7 @@ type fakeWorkloads struct {
 
 func (node *fakeWorkloads) Logs(request *workload.LogsRequest, stream workload.WorkloadService_LogsServer) error {
 	node.logs = request
-	return stream.Send(&workload.LogsResponse{Data: []byte("from the pod\n")})
+	return stream.Send(&workload.LogsResponse{Data: []byte("from the pod\n"), Pod: "web-0", Container: "app"})
 }
 
 func (node *fakeWorkloads) Get(_ context.Context, request *workload.GetRequest) (*workload.GetResponse, error) {

@@ -75,9 +75,9 @@ func TestStreamsOfSeveralNodesAreMerged(t *testing.T) {
 		{"logs etcd -f -N all", []string{"cp-1:     line 0", "cp-1:     line 1", "worker-1: line 0", "worker-1: line 1"}},
 		{"logs etcd -N cp-1,worker-2 -o json --tail 1", []string{
 			`{"node":"cp-1","time":"2026-11-20T12:00:00.000Z","line":"line 0"}`, `{"node":"cp-1","time":"2026-11-20T12:00:01.000Z","line":"line 1"}`}},
-		{"events -N all", []string{
+		{"node-events -N all", []string{
 			"cp-1:          1.000s phase    storage                  started", "worker-1:      2.000s phase    etcd                     started"}},
-		{"events -N worker-2,worker-1 -o yaml", []string{
+		{"node-events -N worker-2,worker-1 -o yaml", []string{
 			"---", "action: started", "kind: phase", `message: ""`, "node: worker-1", `sequence: "1"`, "sinceBoot: 2s", "subject: etcd"}},
 	} {
 		t.Run(test.args, func(t *testing.T) {

@@ -18,15 +18,21 @@ func (app *app) getCommand() *cobra.Command {
   osctl get deployments,services -n shop
   osctl get pod/web-0 -o yaml
   osctl get pods -l app=web -w
+  osctl get pods --sort-by=.status.startTime -L app
+  osctl get pods -o custom-columns=NAME:.metadata.name,IMAGE:.spec.containers[*].image
   osctl get node node-1 -o jsonpath='{.status.nodeInfo.kernelVersion}'`,
 		ValidArgsFunction: cobra.FixedCompletions(commonResources, cobra.ShellCompDirectiveNoFileComp),
 	}
-	output := addOutput(command, asTable, asWide, asJSON, asYAML, asName, "jsonpath=TEMPLATE")
+	output := addOutput(command, asTable, asWide, asJSON, asYAML, asName, "jsonpath=TEMPLATE", "jsonpath-file=FILE",
+		"go-template=TEMPLATE", "go-template-file=FILE", "custom-columns=SPEC", "custom-columns-file=FILE")
 	var selection selectionFlags
 	selection.add(command)
 	flags := command.Flags()
 	watch := flags.BoolP("watch", "w", false, "keep showing changes")
 	noHeaders := flags.Bool("no-headers", false, "print no header line")
+	showLabels := flags.Bool("show-labels", false, "add a column of all labels")
+	labelColumns := flags.StringSliceP("label-columns", "L", nil, "labels that get a column of their own")
+	sortBy := flags.String("sort-by", "", "field to sort by, as a JSONPath: .metadata.creationTimestamp")
 	managedFields := flags.Bool("show-managed-fields", false, "keep managedFields in JSON and YAML")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		selections, err := selection.parse(args)
@@ -38,6 +44,10 @@ func (app *app) getCommand() *cobra.Command {
 		}
 		options := printOptions{
 			namespaces: selection.all, noHeaders: *noHeaders, managedFields: *managedFields,
+			showLabels: *showLabels, labelColumns: *labelColumns, sortBy: *sortBy,
+		}
+		if *watch && *sortBy != "" {
+			return usagef("-w shows changes as they come: they cannot be sorted")
 		}
 		printer, err := newObjectPrinter(output.value, options)
 		if err != nil {
@@ -80,7 +90,9 @@ var commonResources = []string{
 }
 
 func (app *app) get(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) error {
-	answer, err := node.Workload.Get(ctx, &workload.GetRequest{Selection: selection, Output: printer.wants()})
+	answer, err := node.Workload.Get(ctx, &workload.GetRequest{
+		Selection: selection, Output: printer.wants(), IncludeObjects: printer.options.sortBy != "",
+	})
 	if err != nil {
 		return err
 	}
@@ -109,6 +121,9 @@ func (app *app) watch(ctx context.Context, node *client.Client, selection *workl
 	stream, err := node.Workload.Watch(ctx, &workload.WatchRequest{Selection: selection, Output: printer.wants()})
 	if err != nil {
 		return err
+	}
+	if printer.isTable() && app.terminal {
+		return each(stream, newRedrawnTable(app, printer).show)
 	}
 	return each(stream, func(change *workload.WatchResponse) error {
 		_, err := printer.print(app.stdout, change.GetJson())

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/keelson-os/keelson/pkg/api/service"
 	"github.com/keelson-os/keelson/pkg/api/workload"
@@ -23,6 +26,11 @@ type logsOptions struct {
 	namespace, container string
 	previous             bool
 	since                time.Duration
+	sinceTime            string
+	selector             string
+	allContainers        bool
+	allPods, prefix      bool
+	limitBytes           int64
 	output               *outputFlag
 }
 
@@ -35,13 +43,15 @@ type logLine struct {
 func (app *app) logsCommand() *cobra.Command {
 	var options logsOptions
 	command := &cobra.Command{
-		Use: "logs NAME | logs pod/NAME", Short: "Show the log of a service of the node, or of a pod's container",
+		Use: "logs NAME | logs pod/NAME | logs deployment/NAME | logs -l LABELS", Short: "Show the log of a service of the node, or of a pod's container",
 		Example: `  osctl logs etcd                  # a service of the node
   osctl logs kubelet -f --tail 20
   osctl logs etcd -f -N all        # of every node, merged as lines come
   osctl logs pod/web-0             # a pod; -n and -c make it one too
-  osctl logs web-0 -n shop -c app -f`,
-		Args:              cobra.ExactArgs(1),
+  osctl logs web-0 -n shop -c app -f
+  osctl logs deployment/web        # of one of its pods; --all-pods of each
+  osctl logs -l app=web --all-containers --prefix -f`,
+		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: app.completeServices,
 	}
 	options.output = addOutput(command, asTable, asJSON, asYAML)
@@ -53,29 +63,44 @@ func (app *app) logsCommand() *cobra.Command {
 	flags.StringVarP(&options.container, "container", "c", "", "the pod's container")
 	flags.BoolVarP(&options.previous, "previous", "p", false, "the pod's container before its last restart")
 	flags.DurationVar(&options.since, "since", 0, "show only lines of a pod that are younger than this")
+	flags.StringVar(&options.sinceTime, "since-time", "", "show only lines of a pod since then, in RFC 3339: 2026-11-20T12:00:00Z")
+	flags.StringVarP(&options.selector, "selector", "l", "", "labels of the pods, instead of a name")
+	flags.BoolVar(&options.allContainers, "all-containers", false, "every container of the pods")
+	flags.BoolVar(&options.allPods, "all-pods", false, "every pod of what is named, not one of them")
+	flags.BoolVar(&options.prefix, "prefix", false, "begin each line with its pod and container")
+	flags.Int64Var(&options.limitBytes, "limit-bytes", 0, "show at most so many bytes of each container's log (0: all)")
+	command.MarkFlagsMutuallyExclusive("since", "since-time")
+	command.MarkFlagsMutuallyExclusive("container", "all-containers")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		if options.tail < 0 || options.tail > 1<<31 {
 			return usagef("--tail %d: expected a number of lines, or 0 for all", options.tail)
 		}
-		pod, isPod := strings.CutPrefix(args[0], "pod/")
-		if long, found := strings.CutPrefix(args[0], "pods/"); found {
-			pod, isPod = long, true
+		if (len(args) == 1) == (options.selector != "") {
+			return usagef("name a service or a pod, or give the pods' labels with -l")
 		}
-		if !isPod && strings.Contains(pod, "/") {
-			return usagef("%q: expected a service's name or pod/NAME", args[0])
+		name := strings.Join(args, "")
+		if kind, of, found := strings.Cut(name, "/"); found && (kind == "" || of == "" || strings.Contains(of, "/")) {
+			return usagef("%q: expected a service's name, pod/NAME or another KIND/NAME", name)
 		}
-		for _, flag := range []string{"namespace", "container", "previous", "since"} {
+		isPod := name == "" || strings.Contains(name, "/")
+		name = podName(name)
+		for _, flag := range []string{"namespace", "container", "previous", "since", "since-time", "all-containers", "all-pods", "prefix", "limit-bytes"} {
 			isPod = isPod || flags.Changed(flag)
 		}
 		if isPod && options.output.value != asTable {
 			return usagef("-o %s: a pod's log is shown as its container wrote it; only services' logs have other forms", options.output.value)
 		}
 		if isPod {
-			return app.podLogs(command.Context(), pod, &options)
+			return app.podLogs(command.Context(), name, &options)
 		}
-		return app.serviceLogs(command.Context(), args[0], &options)
+		return app.serviceLogs(command.Context(), name, &options)
 	}
 	return command
+}
+
+// podName is the plain name of "pod/NAME"; other kinds keep theirs.
+func podName(name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, "pods/"), "pod/")
 }
 
 func (app *app) serviceLogs(ctx context.Context, name string, options *logsOptions) error {
@@ -108,16 +133,51 @@ func (app *app) podLogs(ctx context.Context, pod string, options *logsOptions) e
 	if err != nil {
 		return err
 	}
-	stream, err := node.Workload.Logs(ctx, &workload.LogsRequest{
+	request := &workload.LogsRequest{
 		Namespace: options.namespace, Pod: pod, Container: options.container,
 		Follow: options.follow, Previous: options.previous, Timestamps: options.timestamps,
 		Tail: options.tail, SinceSeconds: int64(options.since.Round(time.Second).Seconds()),
-	})
+		LabelSelector: options.selector, AllContainers: options.allContainers, AllPods: options.allPods, LimitBytes: options.limitBytes,
+	}
+	if options.sinceTime != "" {
+		since, err := time.Parse(time.RFC3339, options.sinceTime)
+		if err != nil {
+			return usagef("--since-time=%s: expected a time such as 2026-11-20T12:00:00Z", options.sinceTime)
+		}
+		request.SinceTime = timestamppb.New(since)
+	}
+	stream, err := node.Workload.Logs(ctx, request)
 	if err != nil {
 		return err
 	}
+	lines := &prefixedLines{out: app.stdout}
 	return each(stream, func(part *workload.LogsResponse) error {
+		if options.prefix {
+			return lines.write(fmt.Sprintf("[pod/%s/%s] ", part.GetPod(), part.GetContainer()), part.GetData())
+		}
 		_, err := app.stdout.Write(part.GetData())
 		return err
 	})
+}
+
+// prefixedLines writes lines with a prefix. Only the log of a single container
+// comes in parts that end within a line.
+type prefixedLines struct {
+	out    io.Writer
+	within bool
+}
+
+func (p *prefixedLines) write(prefix string, data []byte) error {
+	for line := range bytes.Lines(data) {
+		if !p.within {
+			if _, err := io.WriteString(p.out, prefix); err != nil {
+				return err
+			}
+		}
+		if _, err := p.out.Write(line); err != nil {
+			return err
+		}
+		p.within = !bytes.HasSuffix(line, []byte("\n"))
+	}
+	return nil
 }

@@ -33,6 +33,10 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 		{[]string{"web", "-c", "app", "-p"}, nil, &workload.LogsRequest{Pod: "web", Container: "app", Previous: true}, "from the pod\n"},
 		{[]string{"pods/web", "-n", "shop", "--since", "1m", "--timestamps"}, nil,
 			&workload.LogsRequest{Pod: "web", Namespace: "shop", SinceSeconds: 60, Timestamps: true}, "from the pod\n"},
+		{[]string{"deployment/web", "--all-pods", "--limit-bytes", "9"}, nil,
+			&workload.LogsRequest{Pod: "deployment/web", AllPods: true, LimitBytes: 9}, "from the pod\n"},
+		{[]string{"-l", "app=web", "--all-containers", "--prefix"}, nil,
+			&workload.LogsRequest{LabelSelector: "app=web", AllContainers: true}, "[pod/web-0/app] from the pod\n"},
 	} {
 		services.logs, pods.logs = nil, nil
 		if code := harness.run(t, append([]string{"logs"}, test.args...)...); code != exitOK || harness.out.String() != test.out {
@@ -42,7 +46,10 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 			t.Errorf("%v: asked for %v and %v", test.args, services.logs, pods.logs)
 		}
 	}
-	harness.fails(t, exitUsage, []string{"pod/NAME"}, "logs", "deployment/web")
+	harness.fails(t, exitUsage, []string{"pod/NAME"}, "logs", "deployment/")
+	harness.fails(t, exitUsage, []string{"-l"}, "logs")
+	harness.fails(t, exitUsage, []string{"-l"}, "logs", "web", "-l", "app=web")
+	harness.fails(t, exitUsage, []string{"2026-11-20T12:00:00Z"}, "logs", "pod/web", "--since-time", "noon")
 	harness.fails(t, exitUsage, []string{"as its container wrote it"}, "logs", "pod/web", "-o", "json")
 	harness.fails(t, exitUsage, []string{"--tail"}, "logs", "etcd", "--tail", "-1")
 }

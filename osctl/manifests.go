@@ -1,13 +1,22 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
@@ -19,11 +28,61 @@ const maxManifest = 3 << 20
 // manifestSuffixes are the files that are taken from a directory.
 var manifestSuffixes = []string{".yaml", ".yml", ".json"}
 
-// readManifests reads files, directories (their manifests, by name) and
+// manifestFlags are kubectl's flags that say where manifests are.
+type manifestFlags struct {
+	files     []string
+	kustomize string
+	recursive bool
+}
+
+func (m *manifestFlags) add(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringArrayVarP(&m.files, "filename", "f", nil, "file, directory, URL, or - for standard input; may be repeated")
+	flags.StringVarP(&m.kustomize, "kustomize", "k", "", "directory with a kustomization.yaml; not together with -f")
+	flags.BoolVarP(&m.recursive, "recursive", "R", false, "take the directories' subdirectories too")
+	command.MarkFlagsMutuallyExclusive("filename", "kustomize")
+}
+
+func (m *manifestFlags) given() bool { return len(m.files) > 0 || m.kustomize != "" }
+
+// read reads all that the flags name.
+func (m *manifestFlags) read(ctx context.Context, app *app) ([]*workload.Manifest, error) {
+	if m.kustomize != "" {
+		return kustomized(m.kustomize)
+	}
+	return app.readManifests(ctx, m.files, m.recursive)
+}
+
+// kustomized builds a kustomization.
+func kustomized(dir string) ([]*workload.Manifest, error) {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, fmt.Errorf("kustomize: %w", err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		return nil, fmt.Errorf("kustomize %s: %w", dir, err)
+	}
+	manifest, err := readManifest(dir, bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return []*workload.Manifest{manifest}, nil
+}
+
+// readManifests reads files, directories (their manifests, by name), URLs and
 // standard input ("-").
-func (app *app) readManifests(names []string, recursive bool) ([]*workload.Manifest, error) {
+func (app *app) readManifests(ctx context.Context, names []string, recursive bool) ([]*workload.Manifest, error) {
 	var manifests []*workload.Manifest
 	for _, name := range names {
+		if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
+			manifest, err := fetchManifest(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			manifests = append(manifests, manifest)
+			continue
+		}
 		if name == "-" {
 			manifest, err := readManifest("-", app.stdin)
 			if err != nil {
@@ -79,6 +138,27 @@ func manifestFiles(name string, recursive bool) ([]string, error) {
 		return nil, fmt.Errorf("%s: no .yaml, .yml or .json file in this directory", name)
 	}
 	return files, nil
+}
+
+// fetchTimeout bounds fetching one manifest.
+const fetchTimeout = time.Minute
+
+func fetchManifest(ctx context.Context, address string) (*workload.Manifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("get %s: the server answered %s", address, response.Status)
+	}
+	return readManifest(address, response.Body)
 }
 
 func readManifestFile(path string) (*workload.Manifest, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/liggitt/tabwriter"
@@ -14,13 +15,16 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/kubectl/pkg/cmd/get"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
 
 // printOptions is how get prints besides its format.
 type printOptions struct {
-	namespaces, noHeaders, managedFields bool
+	namespaces, noHeaders, managedFields, showLabels bool
+	labelColumns                                     []string
+	sortBy                                           string
 	// prefix goes before the names in tables, when several resources are shown.
 	prefix string
 }
@@ -40,30 +44,75 @@ type objectPrinter struct {
 
 func newObjectPrinter(format string, options printOptions) (*objectPrinter, error) {
 	result := &objectPrinter{format: format, options: options, names: printers.NamePrinter{ShortOutput: true}}
-	template, isPath := strings.CutPrefix(format, "jsonpath=")
+	made, err := templatePrinter(format, options)
 	switch {
+	case err != nil:
+		return nil, err
+	case made != nil:
+		result.printer = made
 	case format == asJSON:
 		result.printer = &printers.JSONPrinter{}
 	case format == asYAML:
 		result.printer = &printers.YAMLPrinter{}
 	case format == asName:
 		result.printer = &result.names
-	case isPath:
-		if !strings.Contains(template, "{") {
-			template = "{" + template + "}"
-		}
-		path, err := printers.NewJSONPathPrinter(template)
-		if err != nil {
-			return nil, usagef("-o jsonpath: %v", err)
-		}
-		path.AllowMissingKeys(true)
-		result.printer = path
 	default:
-		result.printer = printers.NewTablePrinter(printers.PrintOptions{
-			NoHeaders: options.noHeaders, WithNamespace: options.namespaces, Wide: format == asWide,
-		})
+		result.printer = printers.NewTablePrinter(result.tableOptions())
 	}
 	return result, nil
+}
+
+func (printer *objectPrinter) tableOptions() printers.PrintOptions {
+	return printers.PrintOptions{
+		NoHeaders: printer.options.noHeaders, WithNamespace: printer.options.namespaces, Wide: printer.format == asWide,
+		ShowLabels: printer.options.showLabels, ColumnLabels: printer.options.labelColumns,
+	}
+}
+
+// templatePrinter makes the printer of a format that takes an argument; nil for
+// the others.
+func templatePrinter(format string, options printOptions) (printers.ResourcePrinter, error) {
+	kind, argument, found := strings.Cut(format, "=")
+	if !found {
+		return nil, nil
+	}
+	name, isFile := strings.CutSuffix(kind, "-file")
+	if isFile {
+		text, err := os.ReadFile(argument)
+		if err != nil {
+			return nil, usagef("-o %s: %v", kind, err)
+		}
+		kind, argument = name, string(text)
+	}
+	var made printers.ResourcePrinter
+	var err error
+	switch kind {
+	case "jsonpath":
+		if !strings.Contains(argument, "{") {
+			argument = "{" + argument + "}"
+		}
+		var path *printers.JSONPathPrinter
+		if path, err = printers.NewJSONPathPrinter(argument); err == nil {
+			path.AllowMissingKeys(true)
+			made = path
+		}
+	case "go-template":
+		var template *printers.GoTemplatePrinter
+		if template, err = printers.NewGoTemplatePrinter([]byte(argument)); err == nil {
+			template.AllowMissingKeys(true)
+			made = template
+		}
+	case "custom-columns":
+		if isFile { // names in one line, paths in the next
+			made, err = get.NewCustomColumnsPrinterFromTemplate(strings.NewReader(argument), unstructured.UnstructuredJSONScheme)
+		} else {
+			made, err = get.NewCustomColumnsPrinterFromSpec(argument, unstructured.UnstructuredJSONScheme, options.noHeaders)
+		}
+	}
+	if err != nil {
+		return nil, usagef("-o %s: %v", kind, err)
+	}
+	return made, nil
 }
 
 func (printer *objectPrinter) isTable() bool {
@@ -94,6 +143,20 @@ func (printer *objectPrinter) print(out io.Writer, text []byte) (int, error) {
 	if !printer.options.managedFields {
 		if err := dropManagedFields(object); err != nil {
 			return 0, err
+		}
+	}
+	if by := printer.options.sortBy; by != "" && meta.IsListType(object) {
+		items, err := meta.ExtractList(object)
+		if err != nil {
+			return 0, fmt.Errorf("read the node's answer: %w", err)
+		}
+		if len(items) > 0 {
+			if err := get.NewRuntimeSorter(items, by).Sort(); err != nil {
+				return 0, usagef("--sort-by=%s: %v", by, err)
+			}
+			if err := meta.SetList(object, items); err != nil {
+				return 0, fmt.Errorf("sort: %w", err)
+			}
 		}
 	}
 	if printer.list != nil {
@@ -149,17 +212,17 @@ func dropManagedFields(object runtime.Object) error {
 	return drop(object)
 }
 
-// printTable prints the columns that Kubernetes made.
-func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error) {
+// readTable reads a table and makes its rows ready to be printed.
+func (printer *objectPrinter) readTable(text []byte) (*metav1.Table, error) {
 	table := &metav1.Table{}
 	// Numbers are kept as they were written: 1000000 is not to be 1e+06.
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	if err := decoder.Decode(table); err != nil {
-		return 0, fmt.Errorf("read the node's answer: %w", err)
+		return nil, fmt.Errorf("read the node's answer: %w", err)
 	}
 	if table.Kind != "Table" {
-		return 0, errors.New("read the node's answer: expected a Table")
+		return nil, errors.New("read the node's answer: expected a Table")
 	}
 	// A watch sends the columns once.
 	if len(table.ColumnDefinitions) == 0 {
@@ -173,13 +236,27 @@ func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error
 		}
 		object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, row.Object.Raw)
 		if err != nil {
-			return 0, fmt.Errorf("read the node's answer: %w", err)
+			return nil, fmt.Errorf("read the node's answer: %w", err)
 		}
 		row.Object.Object = object
 		printer.qualify(table, row)
 	}
+	return table, nil
+}
+
+// printTable prints the columns that Kubernetes made.
+func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error) {
+	table, err := printer.readTable(text)
+	if err != nil {
+		return 0, err
+	}
 	if len(table.Rows) == 0 {
 		return 0, nil
+	}
+	if by := printer.options.sortBy; by != "" {
+		if err := get.NewRuntimeSorter([]runtime.Object{table}, by).Sort(); err != nil {
+			return 0, usagef("--sort-by=%s: %v", by, err)
+		}
 	}
 	if printer.tabs == nil {
 		printer.tabs = printers.GetNewTabWriter(out)

@@ -47,21 +47,30 @@ func (s *Server) Apply(request *workloadpb.ApplyRequest, stream grpc.ServerStrea
 	if len(documents) == 0 {
 		return invalid("the manifests hold no object")
 	}
+	if err := checkPrune(request); err != nil {
+		return err
+	}
 	session, err := s.session(stream.Context())
 	if err != nil {
 		return err
 	}
 	run := newApply(session, request)
+	send := func(result *workloadpb.ObjectResult) error {
+		return stream.Send(&workloadpb.ApplyResponse{Result: result})
+	}
 	for _, d := range inOrder(documents) {
 		result, err := run.apply(stream.Context(), d)
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&workloadpb.ApplyResponse{Result: result}); err != nil {
+		if err := send(result); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !request.GetPrune() || run.done.failed {
+		return nil
+	}
+	return statusOf(run.prune(stream.Context(), request.GetPruneSelector(), send))
 }
 
 // apply is one call's progress.
@@ -71,10 +80,11 @@ type apply struct {
 	options   metav1.ApplyOptions
 	// defined are the kinds whose definitions this call applied.
 	defined map[schema.GroupKind]bool
+	done    *applied
 }
 
 func newApply(s *session, request *workloadpb.ApplyRequest) *apply {
-	a := &apply{session: s, namespace: orDefault(request.GetNamespace()), defined: make(map[schema.GroupKind]bool)}
+	a := &apply{session: s, namespace: orDefault(request.GetNamespace()), defined: make(map[schema.GroupKind]bool), done: newApplied()}
 	a.options = metav1.ApplyOptions{FieldManager: request.GetFieldManager(), Force: request.GetForceConflicts()}
 	if a.options.FieldManager == "" {
 		a.options.FieldManager = defaultFieldManager
@@ -103,6 +113,7 @@ func (a *apply) apply(ctx context.Context, d document) (*workloadpb.ObjectResult
 			return nil, failed
 		}
 		result.Error = applyError(err)
+		a.done.failed = true
 	}
 	return result, nil
 }
@@ -122,6 +133,7 @@ func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unst
 	if err != nil {
 		return "", err
 	}
+	a.done.add(after)
 	if kind, ok := definedKind(object); ok && len(a.options.DryRun) == 0 {
 		a.defined[kind] = true
 	}

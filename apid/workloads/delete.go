@@ -52,17 +52,21 @@ func (s *Server) Delete(request *workloadpb.DeleteRequest, stream grpc.ServerStr
 	}
 	for _, d := range doomed {
 		d.delete(ctx, request)
-		if !request.GetWait() {
+		if !request.GetWait() || request.GetDryRun() {
 			if err := send(d); err != nil {
 				return err
 			}
 		}
 	}
-	if !request.GetWait() {
+	if !request.GetWait() || request.GetDryRun() {
 		return nil
 	}
+	patience := goneTimeout
+	if seconds := request.GetTimeoutSeconds(); seconds > 0 {
+		patience = min(patience, time.Duration(seconds)*time.Second)
+	}
 	for _, d := range doomed {
-		d.await(ctx)
+		d.await(ctx, patience)
 		if err := send(d); err != nil {
 			return err
 		}
@@ -154,6 +158,13 @@ func (s *session) doomedBySelection(ctx context.Context, selection *workloadpb.S
 	return found, nil
 }
 
+var propagation = map[workloadpb.Cascade]metav1.DeletionPropagation{
+	workloadpb.Cascade_CASCADE_UNSPECIFIED: metav1.DeletePropagationBackground,
+	workloadpb.Cascade_CASCADE_BACKGROUND:  metav1.DeletePropagationBackground,
+	workloadpb.Cascade_CASCADE_FOREGROUND:  metav1.DeletePropagationForeground,
+	workloadpb.Cascade_CASCADE_ORPHAN:      metav1.DeletePropagationOrphan,
+}
+
 // delete asks for the deletion; the object may stay until its finalizers ran.
 func (d *deletion) delete(ctx context.Context, request *workloadpb.DeleteRequest) {
 	if d.result.GetError() != "" {
@@ -161,8 +172,15 @@ func (d *deletion) delete(ctx context.Context, request *workloadpb.DeleteRequest
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	background := metav1.DeletePropagationBackground
-	options := metav1.DeleteOptions{PropagationPolicy: &background}
+	policy, ok := propagation[request.GetCascade()]
+	if !ok {
+		d.fail(invalid("cascade %d is not known here", request.GetCascade()))
+		return
+	}
+	options := metav1.DeleteOptions{PropagationPolicy: &policy}
+	if request.GetDryRun() {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
 	if seconds := request.GetGracePeriodSeconds(); seconds >= 0 {
 		options.GracePeriodSeconds = &seconds
 	}
@@ -185,11 +203,11 @@ func (d *deletion) delete(ctx context.Context, request *workloadpb.DeleteRequest
 }
 
 // await returns when the object is gone.
-func (d *deletion) await(ctx context.Context) {
+func (d *deletion) await(ctx context.Context, patience time.Duration) {
 	if d.skipped || d.result.GetError() != "" {
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, goneTimeout)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var finalizers []string
 	for {
@@ -202,7 +220,7 @@ func (d *deletion) await(ctx context.Context) {
 			err = d.watchGone(limited, object.GetResourceVersion())
 		}
 		if limited.Err() != nil && ctx.Err() == nil {
-			d.fail(stuck(finalizers))
+			d.fail(stuck(finalizers, patience))
 			return
 		}
 		if err != nil {
@@ -237,10 +255,10 @@ func (d *deletion) watchGone(ctx context.Context, version string) error {
 	return ctx.Err()
 }
 
-func stuck(finalizers []string) error {
+func stuck(finalizers []string, patience time.Duration) error {
 	why := "it is still ending"
 	if len(finalizers) > 0 {
 		why = "its finalizers wait: " + strings.Join(finalizers, ", ")
 	}
-	return fmt.Errorf("deleted, but not gone after %s: %s", goneTimeout, why)
+	return fmt.Errorf("deleted, but not gone after %s: %s", patience, why)
 }

@@ -64,7 +64,7 @@ func (s *Server) Exec(stream execStream) error {
 // executor checks that there is something to run in, and prepares the
 // connection: WebSocket, and SPDY where something between does not speak that.
 func (s *session) executor(ctx context.Context, start *workloadpb.ExecStart) (remotecommand.Executor, error) {
-	found, err := s.findPod(ctx, start.GetNamespace(), start.GetPod())
+	found, err := s.onePod(ctx, start.GetNamespace(), start.GetPod())
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (s *session) executor(ctx context.Context, start *workloadpb.ExecStart) (re
 	if err := checkRuns(found, container); err != nil {
 		return nil, err
 	}
-	address := pod(s.raw.Post(), start.GetNamespace(), start.GetPod(), "exec").URL()
+	address := pod(s.raw.Post(), start.GetNamespace(), found.Name, "exec").URL()
 	address.RawQuery = execQuery(start, container).Encode()
 	socket, err := remotecommand.NewWebSocketExecutor(s.config, http.MethodGet, address.String())
 	if err != nil {

@@ -41,6 +41,7 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 	if err != nil {
 		return nil, err
 	}
+	q.whole = request.GetIncludeObjects()
 	answers, err := q.fetch(ctx)
 	if err != nil {
 		return nil, statusOf(err)
@@ -58,6 +59,8 @@ type query struct {
 	mapping   *meta.RESTMapping
 	selection *workloadpb.Selection
 	accept    string
+	// whole asks for whole objects in a table's rows.
+	whole bool
 }
 
 func (s *session) query(ctx context.Context, selection *workloadpb.Selection, output workloadpb.Output) (*query, error) {
@@ -109,6 +112,9 @@ func (q *query) request(name ...string) *rest.Request {
 	}
 	if len(name) == 1 {
 		request.Name(name[0])
+	}
+	if q.whole && q.isTable() {
+		request.Param("includeObject", string(metav1.IncludeObject))
 	}
 	return request
 }

@@ -1,51 +1,155 @@
 package workloads
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"strconv"
+	"strings"
+	"sync"
+	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 )
 
-// chunkSize is how much of a log or of a program's output goes into one
-// message, in bytes.
-const chunkSize = 32 << 10
+const (
+	// chunkSize is how much of a log or of a program's output goes into one
+	// message, in bytes.
+	chunkSize = 32 << 10
+	// maxSelected is how many pods one call reads the logs of, and maxLogs how
+	// many containers of them.
+	maxSelected, maxLogs = 20, 60
+)
+
+// logStream is the client's end of Logs.
+type logStream = grpc.ServerStreamingServer[workloadpb.LogsResponse]
 
 // Logs implements WorkloadService.
-func (s *Server) Logs(request *workloadpb.LogsRequest, stream grpc.ServerStreamingServer[workloadpb.LogsResponse]) error {
+func (s *Server) Logs(request *workloadpb.LogsRequest, stream logStream) error {
 	ctx := stream.Context()
+	if request.GetSinceSeconds() > 0 && request.GetSinceTime() != nil {
+		return invalid("since_seconds and since_time exclude each other")
+	}
 	session, err := s.session(ctx)
 	if err != nil {
 		return err
 	}
-	read, err := session.logs(ctx, request)
+	logs, err := session.logs(ctx, request)
 	if err != nil {
 		return err
 	}
-	body, err := read.Stream(ctx)
-	if err != nil {
-		return statusOf(err)
+	if len(logs) == 1 {
+		return logs[0].copy(ctx, stream.Send)
 	}
-	defer body.Close()
-	return copyLog(ctx, body, stream)
+	if !request.GetFollow() {
+		// One after the other: whoever reads them wants each in one piece.
+		for _, log := range logs {
+			if err := log.copyLines(ctx, stream.Send); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var sending sync.Mutex
+	send := func(part *workloadpb.LogsResponse) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return stream.Send(part)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, log := range logs {
+		group.Go(func() error { return log.copyLines(ctx, send) })
+	}
+	return group.Wait()
 }
 
-// logs is the request for a container's log.
-func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) (*rest.Request, error) {
-	found, err := s.findPod(ctx, request.GetNamespace(), request.GetPod())
+// containerLog is one container's log.
+type containerLog struct {
+	pod, container string
+	read           *rest.Request
+}
+
+// logs finds the logs that are asked for.
+func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) ([]containerLog, error) {
+	pods, err := s.loggedPods(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	container, err := chooseContainer(found, request.GetContainer())
-	if err != nil {
-		return nil, err
+	var logs []containerLog
+	for _, found := range pods {
+		containers, err := loggedContainers(&found, request)
+		if err != nil {
+			return nil, err
+		}
+		for _, container := range containers {
+			logs = append(logs, containerLog{found.Name, container, s.logRequest(found.Name, container, request)})
+		}
 	}
-	read := pod(s.raw.Get(), request.GetNamespace(), request.GetPod(), "log").Param("container", container)
+	if len(logs) > maxLogs {
+		return nil, invalid("these are the logs of %d containers, and %d are the most: select less, or name a container", len(logs), maxLogs)
+	}
+	return logs, nil
+}
+
+func (s *session) loggedPods(ctx context.Context, request *workloadpb.LogsRequest) ([]corev1.Pod, error) {
+	namespace, name := request.GetNamespace(), request.GetPod()
+	resource, of, isOther := strings.Cut(name, "/")
+	var pods []corev1.Pod
+	var err error
+	switch {
+	case request.GetLabelSelector() != "" && name != "":
+		return nil, invalid("a pod's name and labels exclude each other: give one of them")
+	case request.GetLabelSelector() != "":
+		pods, err = s.selectPods(ctx, namespace, request.GetLabelSelector())
+		if err == nil && len(pods) == 0 {
+			err = status.Errorf(codes.NotFound, "no pod in namespace %s has the labels %s", orDefault(namespace), request.GetLabelSelector())
+		}
+	case request.GetAllPods() && isOther && !isPods(resource):
+		pods, err = s.podsOf(ctx, namespace, resource, of)
+	default:
+		found, err := s.onePod(ctx, namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		return []corev1.Pod{*found}, nil
+	}
+	if len(pods) > maxSelected {
+		return nil, invalid("these are more than %d pods: select less", maxSelected)
+	}
+	return pods, err
+}
+
+func loggedContainers(pod *corev1.Pod, request *workloadpb.LogsRequest) ([]string, error) {
+	if !request.GetAllContainers() {
+		container, err := chooseContainer(pod, request.GetContainer())
+		return []string{container}, err
+	}
+	if request.GetContainer() != "" {
+		return nil, invalid("all containers and the container %q exclude each other: give one of them", request.GetContainer())
+	}
+	var names []string
+	for _, c := range pod.Spec.InitContainers {
+		names = append(names, c.Name)
+	}
+	for _, c := range pod.Spec.Containers {
+		names = append(names, c.Name)
+	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		names = append(names, c.Name)
+	}
+	return names, nil
+}
+
+func (s *session) logRequest(name, container string, request *workloadpb.LogsRequest) *rest.Request {
+	read := pod(s.raw.Get(), request.GetNamespace(), name, "log").Param("container", container)
 	for name, wanted := range map[string]bool{
 		"follow":     request.GetFollow(),
 		"previous":   request.GetPrevious(),
@@ -55,33 +159,85 @@ func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) (*r
 			read.Param(name, "true")
 		}
 	}
-	if tail := request.GetTail(); tail > 0 {
-		read.Param("tailLines", strconv.FormatInt(tail, 10))
+	for name, number := range map[string]int64{
+		"tailLines":    request.GetTail(),
+		"sinceSeconds": request.GetSinceSeconds(),
+		"limitBytes":   request.GetLimitBytes(),
+	} {
+		if number > 0 {
+			read.Param(name, strconv.FormatInt(number, 10))
+		}
 	}
-	if since := request.GetSinceSeconds(); since > 0 {
-		read.Param("sinceSeconds", strconv.FormatInt(since, 10))
+	if since := request.GetSinceTime(); since != nil {
+		read.Param("sinceTime", since.AsTime().Format(time.RFC3339))
 	}
-	return read, nil
+	return read
 }
 
-// copyLog sends what is there as soon as it is there; gRPC's flow control
-// makes a slow client slow the reading down.
-func copyLog(ctx context.Context, log io.Reader, stream grpc.ServerStreamingServer[workloadpb.LogsResponse]) error {
+// copy sends what is there as soon as it is there; gRPC's flow control makes a
+// slow client slow the reading down.
+func (log containerLog) copy(ctx context.Context, send func(*workloadpb.LogsResponse) error) error {
+	body, err := log.read.Stream(ctx)
+	if err != nil {
+		return statusOf(err)
+	}
+	defer body.Close()
 	buffer := make([]byte, chunkSize)
 	for {
-		n, err := log.Read(buffer)
+		n, err := body.Read(buffer)
 		if n > 0 {
-			if err := stream.Send(&workloadpb.LogsResponse{Data: buffer[:n]}); err != nil {
+			if err := send(log.part(buffer[:n])); err != nil {
 				return err
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case ctx.Err() != nil:
-			return statusOf(ctx.Err())
-		case err != nil:
-			return statusOf(err)
+		if err != nil {
+			return log.ended(ctx, err)
 		}
 	}
+}
+
+// copyLines is copy for one of several logs: it cuts at the ends of lines, so
+// that no two logs share one. A line that is longer than a message is cut.
+func (log containerLog) copyLines(ctx context.Context, send func(*workloadpb.LogsResponse) error) error {
+	body, err := log.read.Stream(ctx)
+	if err != nil {
+		return statusOf(err)
+	}
+	defer body.Close()
+	buffer := make([]byte, 0, chunkSize)
+	for {
+		n, err := body.Read(buffer[len(buffer):cap(buffer)])
+		buffer = buffer[:len(buffer)+n]
+		whole := bytes.LastIndexByte(buffer, '\n') + 1
+		if whole == 0 && (len(buffer) == cap(buffer) || err != nil && len(buffer) > 0) {
+			whole = len(buffer)
+		}
+		if whole > 0 {
+			text := buffer[:whole]
+			if text[whole-1] != '\n' {
+				text = append(bytes.Clone(text), '\n')
+			}
+			if err := send(log.part(text)); err != nil {
+				return err
+			}
+			buffer = buffer[:copy(buffer, buffer[whole:])]
+		}
+		if err != nil && len(buffer) == 0 {
+			return log.ended(ctx, err)
+		}
+	}
+}
+
+func (log containerLog) part(data []byte) *workloadpb.LogsResponse {
+	return &workloadpb.LogsResponse{Data: data, Pod: log.pod, Container: log.container}
+}
+
+func (log containerLog) ended(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case ctx.Err() != nil:
+		return statusOf(ctx.Err())
+	}
+	return statusOf(err)
 }

@@ -45,14 +45,14 @@ func TestLogsRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := session.logs(testContext(t), &workloadpb.LogsRequest{
+	logs, err := session.logs(testContext(t), &workloadpb.LogsRequest{
 		Pod: "web", Container: "b", Follow: true, Previous: true, Timestamps: true, Tail: 5, SinceSeconds: 60,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := "/api/v1/namespaces/default/pods/web/log?container=b&follow=true&previous=true&sinceSeconds=60&tailLines=5&timestamps=true"
-	if got := request.URL().RequestURI(); got != want {
+	if got := logs[0].read.URL().RequestURI(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

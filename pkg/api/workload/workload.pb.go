@@ -13,6 +13,7 @@ package workload
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -75,6 +76,63 @@ func (x Output) Number() protoreflect.EnumNumber {
 // Deprecated: Use Output.Descriptor instead.
 func (Output) EnumDescriptor() ([]byte, []int) {
 	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{0}
+}
+
+// Cascade chooses what becomes of what a deleted object owns.
+type Cascade int32
+
+const (
+	// The same as CASCADE_BACKGROUND.
+	Cascade_CASCADE_UNSPECIFIED Cascade = 0
+	// It is deleted afterwards.
+	Cascade_CASCADE_BACKGROUND Cascade = 1
+	// It is deleted first.
+	Cascade_CASCADE_FOREGROUND Cascade = 2
+	// It stays.
+	Cascade_CASCADE_ORPHAN Cascade = 3
+)
+
+// Enum value maps for Cascade.
+var (
+	Cascade_name = map[int32]string{
+		0: "CASCADE_UNSPECIFIED",
+		1: "CASCADE_BACKGROUND",
+		2: "CASCADE_FOREGROUND",
+		3: "CASCADE_ORPHAN",
+	}
+	Cascade_value = map[string]int32{
+		"CASCADE_UNSPECIFIED": 0,
+		"CASCADE_BACKGROUND":  1,
+		"CASCADE_FOREGROUND":  2,
+		"CASCADE_ORPHAN":      3,
+	}
+)
+
+func (x Cascade) Enum() *Cascade {
+	p := new(Cascade)
+	*p = x
+	return p
+}
+
+func (x Cascade) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Cascade) Descriptor() protoreflect.EnumDescriptor {
+	return file_pkg_api_workload_workload_proto_enumTypes[1].Descriptor()
+}
+
+func (Cascade) Type() protoreflect.EnumType {
+	return &file_pkg_api_workload_workload_proto_enumTypes[1]
+}
+
+func (x Cascade) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Cascade.Descriptor instead.
+func (Cascade) EnumDescriptor() ([]byte, []int) {
+	return file_pkg_api_workload_workload_proto_rawDescGZIP(), []int{1}
 }
 
 // KubernetesRequest is the next bytes of the client's requests.
@@ -231,7 +289,14 @@ type ApplyRequest struct {
 	// Take fields over that another manager owns.
 	ForceConflicts bool `protobuf:"varint,4,opt,name=force_conflicts,json=forceConflicts,proto3" json:"force_conflicts,omitempty"`
 	// Ask Kubernetes what it would do, and change nothing.
-	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Delete what this field manager applied before and is not in the manifests:
+	// objects with labels that prune_selector lets through, in the namespaces of
+	// the manifests' objects, and cluster-scoped ones of the manifests' kinds. They
+	// are deleted only when every object of the manifests was applied.
+	Prune bool `protobuf:"varint,6,opt,name=prune,proto3" json:"prune,omitempty"`
+	// Labels of what may be deleted: "app=shop". Required with prune.
+	PruneSelector string `protobuf:"bytes,7,opt,name=prune_selector,json=pruneSelector,proto3" json:"prune_selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +366,20 @@ func (x *ApplyRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ApplyRequest) GetPrune() bool {
+	if x != nil {
+		return x.Prune
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetPruneSelector() string {
+	if x != nil {
+		return x.PruneSelector
+	}
+	return ""
+}
+
 type ObjectResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "deployment.apps/web"
@@ -310,7 +389,8 @@ type ObjectResult struct {
 	// and zero when it came from none.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	Line   uint32 `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`
-	// "created", "configured", "unchanged", "deleted"; empty when it failed.
+	// "created", "configured", "unchanged", "deleted", "pruned"; empty when it
+	// failed.
 	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
 	// What Kubernetes said against it; empty on success.
 	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
@@ -523,11 +603,13 @@ func (x *Selection) GetFieldSelector() string {
 }
 
 type GetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Selection     *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
-	Output        Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Selection *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	Output    Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
+	// Put the whole objects into a table's rows, not their metadata only.
+	IncludeObjects bool `protobuf:"varint,3,opt,name=include_objects,json=includeObjects,proto3" json:"include_objects,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
@@ -572,6 +654,13 @@ func (x *GetRequest) GetOutput() Output {
 		return x.Output
 	}
 	return Output_OUTPUT_UNSPECIFIED
+}
+
+func (x *GetRequest) GetIncludeObjects() bool {
+	if x != nil {
+		return x.IncludeObjects
+	}
+	return false
 }
 
 type GetResponse struct {
@@ -740,8 +829,14 @@ type DeleteRequest struct {
 	Wait bool `protobuf:"varint,6,opt,name=wait,proto3" json:"wait,omitempty"`
 	// An object that does not exist is no error.
 	IgnoreNotFound bool `protobuf:"varint,7,opt,name=ignore_not_found,json=ignoreNotFound,proto3" json:"ignore_not_found,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What becomes of the objects that the deleted ones own.
+	Cascade Cascade `protobuf:"varint,8,opt,name=cascade,proto3,enum=keelson.workload.v1.Cascade" json:"cascade,omitempty"`
+	// Seconds that gone objects are waited for; zero means 15 minutes.
+	TimeoutSeconds int64 `protobuf:"varint,9,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"`
+	// Ask Kubernetes what it would do, and change nothing.
+	DryRun        bool `protobuf:"varint,10,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
@@ -823,6 +918,27 @@ func (x *DeleteRequest) GetIgnoreNotFound() bool {
 	return false
 }
 
+func (x *DeleteRequest) GetCascade() Cascade {
+	if x != nil {
+		return x.Cascade
+	}
+	return Cascade_CASCADE_UNSPECIFIED
+}
+
+func (x *DeleteRequest) GetTimeoutSeconds() int64 {
+	if x != nil {
+		return x.TimeoutSeconds
+	}
+	return 0
+}
+
+func (x *DeleteRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type DeleteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Result        *ObjectResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
@@ -870,7 +986,8 @@ func (x *DeleteResponse) GetResult() *ObjectResult {
 type LogsRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Pod       string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	// A pod's name, or RESOURCE/NAME of something that has pods: "deployment/web".
+	Pod string `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
 	// Empty means the pod's only container, or the one its
 	// kubectl.kubernetes.io/default-container annotation names, or the first.
 	Container  string `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
@@ -880,7 +997,17 @@ type LogsRequest struct {
 	// Newest so many lines; zero means all.
 	Tail int64 `protobuf:"varint,7,opt,name=tail,proto3" json:"tail,omitempty"`
 	// Only lines younger than so many seconds; zero means all.
-	SinceSeconds  int64 `protobuf:"varint,8,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
+	SinceSeconds int64 `protobuf:"varint,8,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
+	// Only lines since then; not together with since_seconds.
+	SinceTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	// Instead of pod: the pods with these labels, at most 20.
+	LabelSelector string `protobuf:"bytes,10,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
+	// Every container of the pods, those for their start included.
+	AllContainers bool `protobuf:"varint,11,opt,name=all_containers,json=allContainers,proto3" json:"all_containers,omitempty"`
+	// Every pod of what pod names, not the first only.
+	AllPods bool `protobuf:"varint,12,opt,name=all_pods,json=allPods,proto3" json:"all_pods,omitempty"`
+	// Bytes of each container's log at most; zero means all.
+	LimitBytes    int64 `protobuf:"varint,13,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -971,9 +1098,47 @@ func (x *LogsRequest) GetSinceSeconds() int64 {
 	return 0
 }
 
+func (x *LogsRequest) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
+func (x *LogsRequest) GetLabelSelector() string {
+	if x != nil {
+		return x.LabelSelector
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetAllContainers() bool {
+	if x != nil {
+		return x.AllContainers
+	}
+	return false
+}
+
+func (x *LogsRequest) GetAllPods() bool {
+	if x != nil {
+		return x.AllPods
+	}
+	return false
+}
+
+func (x *LogsRequest) GetLimitBytes() int64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
 type LogsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// Whose the data is. When several logs are read, data ends with a line's end.
+	Pod           string `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	Container     string `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1013,6 +1178,20 @@ func (x *LogsResponse) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *LogsResponse) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *LogsResponse) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
 }
 
 type ExecRequest struct {
@@ -1131,13 +1310,14 @@ func (*ExecRequest_StdinEnd) isExecRequest_Message() {}
 func (*ExecRequest_Resize) isExecRequest_Message() {}
 
 type ExecStart struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Pod           string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
-	Container     string                 `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
-	Command       []string               `protobuf:"bytes,4,rep,name=command,proto3" json:"command,omitempty"`
-	Stdin         bool                   `protobuf:"varint,5,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	Tty           bool                   `protobuf:"varint,6,opt,name=tty,proto3" json:"tty,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// A pod's name, or RESOURCE/NAME of something that has pods: "deployment/web".
+	Pod           string   `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	Container     string   `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
+	Command       []string `protobuf:"bytes,4,rep,name=command,proto3" json:"command,omitempty"`
+	Stdin         bool     `protobuf:"varint,5,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Tty           bool     `protobuf:"varint,6,opt,name=tty,proto3" json:"tty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1414,20 +1594,22 @@ var File_pkg_api_workload_workload_proto protoreflect.FileDescriptor
 
 const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpkg/api/workload/workload.proto\x12\x13keelson.workload.v1\"'\n" +
+	"\x1fpkg/api/workload/workload.proto\x12\x13keelson.workload.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"'\n" +
 	"\x11KubernetesRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12KubernetesResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"<\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent\"\xd0\x01\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x8d\x02\n" +
 	"\fApplyRequest\x12;\n" +
 	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12#\n" +
 	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\x12'\n" +
 	"\x0fforce_conflicts\x18\x04 \x01(\bR\x0eforceConflicts\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"\x9e\x01\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05prune\x18\x06 \x01(\bR\x05prune\x12%\n" +
+	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\"\x9e\x01\n" +
 	"\fObjectResult\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x16\n" +
@@ -1443,11 +1625,12 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12%\n" +
 	"\x0eall_namespaces\x18\x04 \x01(\bR\rallNamespaces\x12%\n" +
 	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\x12%\n" +
-	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\x7f\n" +
+	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xa8\x01\n" +
 	"\n" +
 	"GetRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
-	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\"!\n" +
+	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
+	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\"!\n" +
 	"\vGetResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\"\x81\x01\n" +
 	"\fWatchRequest\x12<\n" +
@@ -1455,7 +1638,7 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\"7\n" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json\"\xaa\x02\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\"\xa4\x03\n" +
 	"\rDeleteRequest\x12;\n" +
 	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12<\n" +
 	"\tselection\x18\x02 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x12\x1c\n" +
@@ -1463,9 +1646,13 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x03all\x18\x04 \x01(\bR\x03all\x120\n" +
 	"\x14grace_period_seconds\x18\x05 \x01(\x03R\x12gracePeriodSeconds\x12\x12\n" +
 	"\x04wait\x18\x06 \x01(\bR\x04wait\x12(\n" +
-	"\x10ignore_not_found\x18\a \x01(\bR\x0eignoreNotFound\"K\n" +
+	"\x10ignore_not_found\x18\a \x01(\bR\x0eignoreNotFound\x126\n" +
+	"\acascade\x18\b \x01(\x0e2\x1c.keelson.workload.v1.CascadeR\acascade\x12'\n" +
+	"\x0ftimeout_seconds\x18\t \x01(\x03R\x0etimeoutSeconds\x12\x17\n" +
+	"\adry_run\x18\n" +
+	" \x01(\bR\x06dryRun\"K\n" +
 	"\x0eDeleteResponse\x129\n" +
-	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xe8\x01\n" +
+	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xad\x03\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1c\n" +
@@ -1476,9 +1663,19 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"timestamps\x18\x06 \x01(\bR\n" +
 	"timestamps\x12\x12\n" +
 	"\x04tail\x18\a \x01(\x03R\x04tail\x12#\n" +
-	"\rsince_seconds\x18\b \x01(\x03R\fsinceSeconds\"\"\n" +
+	"\rsince_seconds\x18\b \x01(\x03R\fsinceSeconds\x129\n" +
+	"\n" +
+	"since_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x12%\n" +
+	"\x0elabel_selector\x18\n" +
+	" \x01(\tR\rlabelSelector\x12%\n" +
+	"\x0eall_containers\x18\v \x01(\bR\rallContainers\x12\x19\n" +
+	"\ball_pods\x18\f \x01(\bR\aallPods\x12\x1f\n" +
+	"\vlimit_bytes\x18\r \x01(\x03R\n" +
+	"limitBytes\"R\n" +
 	"\fLogsResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xc2\x01\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x10\n" +
+	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1c\n" +
+	"\tcontainer\x18\x03 \x01(\tR\tcontainer\"\xc2\x01\n" +
 	"\vExecRequest\x126\n" +
 	"\x05start\x18\x01 \x01(\v2\x1e.keelson.workload.v1.ExecStartH\x00R\x05start\x12\x16\n" +
 	"\x05stdin\x18\x02 \x01(\fH\x00R\x05stdin\x12\x1d\n" +
@@ -1506,7 +1703,12 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x06Output\x12\x16\n" +
 	"\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTPUT_TABLE\x10\x01\x12\x12\n" +
-	"\x0eOUTPUT_OBJECTS\x10\x022\xd7\x04\n" +
+	"\x0eOUTPUT_OBJECTS\x10\x02*f\n" +
+	"\aCascade\x12\x17\n" +
+	"\x13CASCADE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CASCADE_BACKGROUND\x10\x01\x12\x16\n" +
+	"\x12CASCADE_FOREGROUND\x10\x02\x12\x12\n" +
+	"\x0eCASCADE_ORPHAN\x10\x032\xd7\x04\n" +
 	"\x0fWorkloadService\x12P\n" +
 	"\x05Apply\x12!.keelson.workload.v1.ApplyRequest\x1a\".keelson.workload.v1.ApplyResponse0\x01\x12H\n" +
 	"\x03Get\x12\x1f.keelson.workload.v1.GetRequest\x1a .keelson.workload.v1.GetResponse\x12P\n" +
@@ -1529,63 +1731,67 @@ func file_pkg_api_workload_workload_proto_rawDescGZIP() []byte {
 	return file_pkg_api_workload_workload_proto_rawDescData
 }
 
-var file_pkg_api_workload_workload_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_pkg_api_workload_workload_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_pkg_api_workload_workload_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_pkg_api_workload_workload_proto_goTypes = []any{
-	(Output)(0),                // 0: keelson.workload.v1.Output
-	(*KubernetesRequest)(nil),  // 1: keelson.workload.v1.KubernetesRequest
-	(*KubernetesResponse)(nil), // 2: keelson.workload.v1.KubernetesResponse
-	(*Manifest)(nil),           // 3: keelson.workload.v1.Manifest
-	(*ApplyRequest)(nil),       // 4: keelson.workload.v1.ApplyRequest
-	(*ObjectResult)(nil),       // 5: keelson.workload.v1.ObjectResult
-	(*ApplyResponse)(nil),      // 6: keelson.workload.v1.ApplyResponse
-	(*Selection)(nil),          // 7: keelson.workload.v1.Selection
-	(*GetRequest)(nil),         // 8: keelson.workload.v1.GetRequest
-	(*GetResponse)(nil),        // 9: keelson.workload.v1.GetResponse
-	(*WatchRequest)(nil),       // 10: keelson.workload.v1.WatchRequest
-	(*WatchResponse)(nil),      // 11: keelson.workload.v1.WatchResponse
-	(*DeleteRequest)(nil),      // 12: keelson.workload.v1.DeleteRequest
-	(*DeleteResponse)(nil),     // 13: keelson.workload.v1.DeleteResponse
-	(*LogsRequest)(nil),        // 14: keelson.workload.v1.LogsRequest
-	(*LogsResponse)(nil),       // 15: keelson.workload.v1.LogsResponse
-	(*ExecRequest)(nil),        // 16: keelson.workload.v1.ExecRequest
-	(*ExecStart)(nil),          // 17: keelson.workload.v1.ExecStart
-	(*WindowSize)(nil),         // 18: keelson.workload.v1.WindowSize
-	(*ExecResponse)(nil),       // 19: keelson.workload.v1.ExecResponse
-	(*ExecExit)(nil),           // 20: keelson.workload.v1.ExecExit
+	(Output)(0),                   // 0: keelson.workload.v1.Output
+	(Cascade)(0),                  // 1: keelson.workload.v1.Cascade
+	(*KubernetesRequest)(nil),     // 2: keelson.workload.v1.KubernetesRequest
+	(*KubernetesResponse)(nil),    // 3: keelson.workload.v1.KubernetesResponse
+	(*Manifest)(nil),              // 4: keelson.workload.v1.Manifest
+	(*ApplyRequest)(nil),          // 5: keelson.workload.v1.ApplyRequest
+	(*ObjectResult)(nil),          // 6: keelson.workload.v1.ObjectResult
+	(*ApplyResponse)(nil),         // 7: keelson.workload.v1.ApplyResponse
+	(*Selection)(nil),             // 8: keelson.workload.v1.Selection
+	(*GetRequest)(nil),            // 9: keelson.workload.v1.GetRequest
+	(*GetResponse)(nil),           // 10: keelson.workload.v1.GetResponse
+	(*WatchRequest)(nil),          // 11: keelson.workload.v1.WatchRequest
+	(*WatchResponse)(nil),         // 12: keelson.workload.v1.WatchResponse
+	(*DeleteRequest)(nil),         // 13: keelson.workload.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 14: keelson.workload.v1.DeleteResponse
+	(*LogsRequest)(nil),           // 15: keelson.workload.v1.LogsRequest
+	(*LogsResponse)(nil),          // 16: keelson.workload.v1.LogsResponse
+	(*ExecRequest)(nil),           // 17: keelson.workload.v1.ExecRequest
+	(*ExecStart)(nil),             // 18: keelson.workload.v1.ExecStart
+	(*WindowSize)(nil),            // 19: keelson.workload.v1.WindowSize
+	(*ExecResponse)(nil),          // 20: keelson.workload.v1.ExecResponse
+	(*ExecExit)(nil),              // 21: keelson.workload.v1.ExecExit
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_pkg_api_workload_workload_proto_depIdxs = []int32{
-	3,  // 0: keelson.workload.v1.ApplyRequest.manifests:type_name -> keelson.workload.v1.Manifest
-	5,  // 1: keelson.workload.v1.ApplyResponse.result:type_name -> keelson.workload.v1.ObjectResult
-	7,  // 2: keelson.workload.v1.GetRequest.selection:type_name -> keelson.workload.v1.Selection
+	4,  // 0: keelson.workload.v1.ApplyRequest.manifests:type_name -> keelson.workload.v1.Manifest
+	6,  // 1: keelson.workload.v1.ApplyResponse.result:type_name -> keelson.workload.v1.ObjectResult
+	8,  // 2: keelson.workload.v1.GetRequest.selection:type_name -> keelson.workload.v1.Selection
 	0,  // 3: keelson.workload.v1.GetRequest.output:type_name -> keelson.workload.v1.Output
-	7,  // 4: keelson.workload.v1.WatchRequest.selection:type_name -> keelson.workload.v1.Selection
+	8,  // 4: keelson.workload.v1.WatchRequest.selection:type_name -> keelson.workload.v1.Selection
 	0,  // 5: keelson.workload.v1.WatchRequest.output:type_name -> keelson.workload.v1.Output
-	3,  // 6: keelson.workload.v1.DeleteRequest.manifests:type_name -> keelson.workload.v1.Manifest
-	7,  // 7: keelson.workload.v1.DeleteRequest.selection:type_name -> keelson.workload.v1.Selection
-	5,  // 8: keelson.workload.v1.DeleteResponse.result:type_name -> keelson.workload.v1.ObjectResult
-	17, // 9: keelson.workload.v1.ExecRequest.start:type_name -> keelson.workload.v1.ExecStart
-	18, // 10: keelson.workload.v1.ExecRequest.resize:type_name -> keelson.workload.v1.WindowSize
-	20, // 11: keelson.workload.v1.ExecResponse.exit:type_name -> keelson.workload.v1.ExecExit
-	4,  // 12: keelson.workload.v1.WorkloadService.Apply:input_type -> keelson.workload.v1.ApplyRequest
-	8,  // 13: keelson.workload.v1.WorkloadService.Get:input_type -> keelson.workload.v1.GetRequest
-	10, // 14: keelson.workload.v1.WorkloadService.Watch:input_type -> keelson.workload.v1.WatchRequest
-	12, // 15: keelson.workload.v1.WorkloadService.Delete:input_type -> keelson.workload.v1.DeleteRequest
-	14, // 16: keelson.workload.v1.WorkloadService.Logs:input_type -> keelson.workload.v1.LogsRequest
-	16, // 17: keelson.workload.v1.WorkloadService.Exec:input_type -> keelson.workload.v1.ExecRequest
-	1,  // 18: keelson.workload.v1.WorkloadService.Kubernetes:input_type -> keelson.workload.v1.KubernetesRequest
-	6,  // 19: keelson.workload.v1.WorkloadService.Apply:output_type -> keelson.workload.v1.ApplyResponse
-	9,  // 20: keelson.workload.v1.WorkloadService.Get:output_type -> keelson.workload.v1.GetResponse
-	11, // 21: keelson.workload.v1.WorkloadService.Watch:output_type -> keelson.workload.v1.WatchResponse
-	13, // 22: keelson.workload.v1.WorkloadService.Delete:output_type -> keelson.workload.v1.DeleteResponse
-	15, // 23: keelson.workload.v1.WorkloadService.Logs:output_type -> keelson.workload.v1.LogsResponse
-	19, // 24: keelson.workload.v1.WorkloadService.Exec:output_type -> keelson.workload.v1.ExecResponse
-	2,  // 25: keelson.workload.v1.WorkloadService.Kubernetes:output_type -> keelson.workload.v1.KubernetesResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	4,  // 6: keelson.workload.v1.DeleteRequest.manifests:type_name -> keelson.workload.v1.Manifest
+	8,  // 7: keelson.workload.v1.DeleteRequest.selection:type_name -> keelson.workload.v1.Selection
+	1,  // 8: keelson.workload.v1.DeleteRequest.cascade:type_name -> keelson.workload.v1.Cascade
+	6,  // 9: keelson.workload.v1.DeleteResponse.result:type_name -> keelson.workload.v1.ObjectResult
+	22, // 10: keelson.workload.v1.LogsRequest.since_time:type_name -> google.protobuf.Timestamp
+	18, // 11: keelson.workload.v1.ExecRequest.start:type_name -> keelson.workload.v1.ExecStart
+	19, // 12: keelson.workload.v1.ExecRequest.resize:type_name -> keelson.workload.v1.WindowSize
+	21, // 13: keelson.workload.v1.ExecResponse.exit:type_name -> keelson.workload.v1.ExecExit
+	5,  // 14: keelson.workload.v1.WorkloadService.Apply:input_type -> keelson.workload.v1.ApplyRequest
+	9,  // 15: keelson.workload.v1.WorkloadService.Get:input_type -> keelson.workload.v1.GetRequest
+	11, // 16: keelson.workload.v1.WorkloadService.Watch:input_type -> keelson.workload.v1.WatchRequest
+	13, // 17: keelson.workload.v1.WorkloadService.Delete:input_type -> keelson.workload.v1.DeleteRequest
+	15, // 18: keelson.workload.v1.WorkloadService.Logs:input_type -> keelson.workload.v1.LogsRequest
+	17, // 19: keelson.workload.v1.WorkloadService.Exec:input_type -> keelson.workload.v1.ExecRequest
+	2,  // 20: keelson.workload.v1.WorkloadService.Kubernetes:input_type -> keelson.workload.v1.KubernetesRequest
+	7,  // 21: keelson.workload.v1.WorkloadService.Apply:output_type -> keelson.workload.v1.ApplyResponse
+	10, // 22: keelson.workload.v1.WorkloadService.Get:output_type -> keelson.workload.v1.GetResponse
+	12, // 23: keelson.workload.v1.WorkloadService.Watch:output_type -> keelson.workload.v1.WatchResponse
+	14, // 24: keelson.workload.v1.WorkloadService.Delete:output_type -> keelson.workload.v1.DeleteResponse
+	16, // 25: keelson.workload.v1.WorkloadService.Logs:output_type -> keelson.workload.v1.LogsResponse
+	20, // 26: keelson.workload.v1.WorkloadService.Exec:output_type -> keelson.workload.v1.ExecResponse
+	3,  // 27: keelson.workload.v1.WorkloadService.Kubernetes:output_type -> keelson.workload.v1.KubernetesResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_pkg_api_workload_workload_proto_init() }
@@ -1609,7 +1815,7 @@ func file_pkg_api_workload_workload_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_api_workload_workload_proto_rawDesc), len(file_pkg_api_workload_workload_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
