@@ -104,18 +104,9 @@ func (r *redrawnTable) draw() error {
 		fmt.Fprintf(&out, "\x1b[%dA\x1b[J", r.drawn) // up to the table's begin, and erase from there
 	}
 	for _, line := range lines {
-		out.WriteString(clippedLine(line, width))
+		out.WriteString(fit(strings.TrimSuffix(line, "\n"), width) + "\n")
 	}
 	r.drawn = len(lines)
 	_, err := fmt.Fprint(r.app.stdout, out.String())
 	return err
-}
-
-// clippedLine keeps a line from taking two of the terminal.
-func clippedLine(line string, width int) string {
-	runes := []rune(strings.TrimSuffix(line, "\n"))
-	if len(runes) > width {
-		runes = append(runes[:width-1:width-1], '…')
-	}
-	return string(runes) + "\n"
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestStepsOffATerminalPrintALineEach(t *testing.T) {
@@ -73,13 +74,14 @@ func TestStepsOnATerminalKeepATableBelow(t *testing.T) {
 // screen is what a terminal shows after these bytes, of which only cursor
 // movements up and deletions are understood.
 func screen(output string) string {
-	lines, at := []string{""}, 0
+	lines, at, column := [][]rune{nil}, 0, 0
 	for output != "" {
 		switch {
-		case strings.HasPrefix(output, "\x1b[K"): // only ever at the beginning of a line
-			lines[at], output = "", output[3:]
+		case strings.HasPrefix(output, "\x1b[K"): // to the end of the line
+			lines[at], output = lines[at][:column], output[3:]
 			continue
-		case strings.HasPrefix(output, "\x1b[J"): // only ever at the end of one
+		case strings.HasPrefix(output, "\x1b[J"): // to the end of the screen
+			lines[at] = lines[at][:column]
 			lines, output = lines[:at+1], output[3:]
 			continue
 		case strings.HasPrefix(output, "\x1b["):
@@ -87,16 +89,27 @@ func screen(output string) string {
 			up, _ := strconv.Atoi(count)
 			at, output = at-up, rest
 			continue
-		case output[0] == '\n':
-			if at++; at == len(lines) {
-				lines = append(lines, "")
-			}
-		case output[0] != '\r':
-			lines[at] += output[:1]
 		}
-		output = output[1:]
+		char, size := utf8.DecodeRuneInString(output)
+		output = output[size:]
+		switch char {
+		case '\n':
+			column = 0
+			if at++; at == len(lines) {
+				lines = append(lines, nil)
+			}
+		case '\r':
+			column = 0
+		default:
+			lines[at] = append(lines[at][:column], char)
+			column++
+		}
 	}
-	return strings.Join(lines, "\n")
+	text := make([]string, len(lines))
+	for i, line := range lines {
+		text[i] = string(line)
+	}
+	return strings.Join(text, "\n")
 }
 
 func TestFit(t *testing.T) {
