@@ -116,21 +116,27 @@ func (k *Kubernetes) metricsManifests() ([]byte, error) {
 // checkMetrics asks this node's API server for this node's figures: all that
 // `kubectl top` and autoscalers need has to work for an answer.
 func (k *Kubernetes) checkMetrics(ctx context.Context) Check {
-	const name = "metrics"
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	err := k.api.checkURL(ctx, k.own+"/apis/metrics.k8s.io/v1beta1/nodes/"+url.PathEscape(k.options.Hostname))
-	if err != nil && time.Since(k.started) < metricsGrace {
-		return Check{Name: name, OK: true, Message: "no figures of this node yet; the first come within a minute of its being Ready"}
-	}
+	return metricsCheck(err, time.Since(k.started))
+}
+
+// metricsCheck says what the answer means on a node that runs for so long.
+func metricsCheck(err error, runs time.Duration) Check {
+	const name = "metrics"
 	var status *statusError
 	switch {
+	case err == nil:
+		return result(name, nil, "served")
+	case runs < metricsGrace:
+		return result(name, nil, "no figures of this node yet; the first come within a minute of its being Ready")
 	case isNotFound(err):
 		err = fmt.Errorf("none of this node; see osctl logs %s and osctl logs %s", MetricsServer, Kubelet)
 	case errors.As(err, &status):
 		err = fmt.Errorf("%s; pods run on, kubectl top and autoscalers do not work here: see osctl logs %s", status.message, MetricsServer)
-	case err != nil:
+	default:
 		err = fmt.Errorf("%s does not answer (%w)", APIServer, err)
 	}
-	return result(name, err, "served")
+	return result(name, err, "")
 }

@@ -54,10 +54,14 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-func (b *syncBuffer) tail() string {
+func (b *syncBuffer) all() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	text := b.text.String()
+	return b.text.String()
+}
+
+func (b *syncBuffer) tail() string {
+	text := b.all()
 	return text[max(0, len(text)-4000):]
 }
 
@@ -97,6 +101,7 @@ func TestNative(t *testing.T) {
 		{"secrets at rest", n.testSecretsAtRest},
 		{"pod security", n.testPodSecurity},
 		{"node", func(t *testing.T) { n.testNode(t, nodes) }},
+		{"metrics", n.testMetrics},
 	} {
 		t.Run(step.name, step.run)
 	}
