@@ -144,13 +144,14 @@ func (n *native) start(spec supervise.Spec) {
 	if err := spec.Prepare(n.t.Context()); err != nil {
 		n.t.Fatal(err)
 	}
-	n.run(spec.Name, n.kube, spec.Args)
+	n.run(spec.Name, n.kube, spec.Args, spec.Env...)
 }
 
-func (n *native) run(name, program string, args []string) {
+func (n *native) run(name, program string, args []string, env ...string) {
 	n.t.Helper()
 	p := &process{cmd: exec.Command(program, args...), log: &syncBuffer{}}
 	p.cmd.Args[0] = name
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		n.t.Fatal(err)
