@@ -63,6 +63,7 @@ func testLeastPrivilege(t *testing.T) {
 		{"kube-proxy", false, netAdmin},
 		{"flannel", false, netAdmin},
 		{"coredns", false, netBind},
+		{"metrics-server", false, 0},
 	} {
 		text := box.run(t, "cat", fmt.Sprintf("/proc/%d/status", getService(t, want.service).GetPid()))
 		field := func(name string) string {

@@ -105,7 +105,7 @@ func (k *Kubernetes) apiServerFlags() flags {
 
 		"proxy-client-cert-file":             secret("front-proxy.crt"),
 		"proxy-client-key-file":              secret("front-proxy.key"),
-		"requestheader-client-ca-file":       secret("aggregator-ca.crt"),
+		"requestheader-client-ca-file":       secret(aggregatorCA),
 		"requestheader-allowed-names":        frontProxy,
 		"requestheader-username-headers":     "X-Remote-User",
 		"requestheader-group-headers":        "X-Remote-Group",
@@ -146,7 +146,7 @@ func (k *Kubernetes) apiServerFiles() (rendered, error) {
 			"etcd-client.key":     etcdClient.Key,
 			"kubelet-client.crt":  kubeletClient.Cert,
 			"kubelet-client.key":  kubeletClient.Key,
-			"aggregator-ca.crt":   k.aggregatorCA.KeyPair().Cert,
+			aggregatorCA:          k.aggregatorCA.KeyPair().Cert,
 			"front-proxy.crt":     proxyClient.Cert,
 			"front-proxy.key":     proxyClient.Key,
 			"service-account.key": []byte(secrets.ServiceAccountKey),

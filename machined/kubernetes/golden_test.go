@@ -116,10 +116,11 @@ func TestEveryServiceHasItsSecretsAndNoMore(t *testing.T) {
 		KubeProxy:         {"client.crt", "client.key", "kubeconfig"},
 		Flannel:           {"client.crt", "client.key", "kubeconfig"},
 		CoreDNS:           {"client.crt", "client.key", "kubeconfig"},
+		MetricsServer:     {"aggregator-ca.crt", "kubeconfig", "server.crt", "server.key"},
 	} {
 		files, err := map[string]func() (rendered, error){
 			APIServer: k.apiServerFiles, ControllerManager: k.controllerManagerFiles, Scheduler: k.schedulerFiles, Kubelet: k.kubeletFiles,
-			KubeProxy: k.kubeProxyFiles, Flannel: k.flannelFiles, CoreDNS: k.coreDNSFiles,
+			KubeProxy: k.kubeProxyFiles, Flannel: k.flannelFiles, CoreDNS: k.coreDNSFiles, MetricsServer: k.metricsServerFiles,
 		}[service]()
 		if err != nil {
 			t.Fatal(err)

@@ -53,6 +53,7 @@ func (k *Kubernetes) Health(ctx context.Context) []Check {
 		checkNode(k.options.Hostname, node),
 		result("manifests", reconciled, fmt.Sprintf("%d in the cluster", len(k.manifests))),
 		k.checkPodNetwork(),
+		k.checkMetrics(ctx),
 	}
 }
 

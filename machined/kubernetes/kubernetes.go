@@ -27,6 +27,7 @@ const (
 	KubeProxy         = "kube-proxy"
 	Flannel           = "flannel"
 	CoreDNS           = "coredns"
+	MetricsServer     = "metrics-server"
 )
 
 // Services of other stages that ours depend on.
@@ -151,7 +152,7 @@ func (k *Kubernetes) readKeys() error {
 		}
 	}
 	var err error
-	if k.manifests, err = parseManifests(); err != nil {
+	if k.manifests, err = k.builtIn(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -166,7 +167,7 @@ func (k *Kubernetes) Services() []supervise.Spec {
 	if k.isWorker() {
 		return node
 	}
-	return append([]supervise.Spec{k.apiServer(), k.controllerManager(), k.scheduler()}, node...)
+	return slices.Concat([]supervise.Spec{k.apiServer(), k.controllerManager(), k.scheduler()}, node, []supervise.Spec{k.metricsServer()})
 }
 
 // path returns where a path of a node is.

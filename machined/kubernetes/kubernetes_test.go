@@ -283,12 +283,13 @@ func TestHealthSaysWhatToDo(t *testing.T) {
 	}))
 	defer server.Close()
 	k := testKubernetes(t, Options{Hostname: "node-1", Root: t.TempDir()})
-	k.own = server.URL
+	k.own, k.started = server.URL, time.Now().Add(-time.Hour)
 	want := map[string]string{
 		APIServer:     "not ready: etcd, rbac/bootstrap-roles; see osctl logs kube-apiserver",
 		"node Ready":  "node-1 has not joined the cluster; see osctl logs kubelet",
 		"manifests":   errNotYet.Error(),
 		"pod network": "it was not set up yet; see osctl logs flannel",
+		"metrics":     "not ready: etcd, rbac/bootstrap-roles; pods run on, kubectl top and autoscalers do not work here: see osctl logs metrics-server",
 	}
 	checks := k.Health(t.Context())
 	for _, check := range checks {

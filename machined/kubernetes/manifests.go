@@ -2,9 +2,11 @@ package kubernetes
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -12,20 +14,61 @@ import (
 
 // manifest is one object that the cluster must hold.
 type manifest struct {
-	kind, name string
-	collection string // the path of all objects of its kind
-	object     map[string]any
+	kind      string
+	namespace string // empty for a kind without
+	name      string
+	object    map[string]any
 }
 
-func (m manifest) path() string { return m.collection + "/" + m.name }
+func (m manifest) path() string { return kinds[m.kind].path(m.namespace, m.name) }
 
-func (m manifest) String() string { return m.kind + " " + m.name }
+func (m manifest) String() string {
+	if m.namespace != "" {
+		return m.kind + " " + m.namespace + "/" + m.name
+	}
+	return m.kind + " " + m.name
+}
 
-// collections are the kinds that manifests may have. All are without namespace
-// and few, so that one list per kind shows what the cluster holds.
-var collections = map[string]string{
-	"ClusterRole":        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-	"ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+// grants tells whether the object gives rights, which our own services wait for.
+func (m manifest) grants() bool { return kinds[m.kind].version == rbacVersion }
+
+// kind is where the API server has the objects of a kind.
+type kind struct {
+	version    string // group and version, as manifests write them
+	plural     string
+	namespaced bool
+}
+
+const rbacVersion = "rbac.authorization.k8s.io/v1"
+
+// kinds are those that manifests may have. They are few, and one list of each
+// shows what the cluster holds.
+var kinds = map[string]kind{
+	"APIService":                       {version: "apiregistration.k8s.io/v1", plural: "apiservices"},
+	"ClusterRole":                      {version: rbacVersion, plural: "clusterroles"},
+	"ClusterRoleBinding":               {version: rbacVersion, plural: "clusterrolebindings"},
+	"Service":                          {version: "v1", plural: "services", namespaced: true},
+	"ValidatingAdmissionPolicy":        {version: "admissionregistration.k8s.io/v1", plural: "validatingadmissionpolicies"},
+	"ValidatingAdmissionPolicyBinding": {version: "admissionregistration.k8s.io/v1", plural: "validatingadmissionpolicybindings"},
+}
+
+// root is the path of the kind's API.
+func (k kind) root() string {
+	if strings.Contains(k.version, "/") {
+		return "/apis/" + k.version
+	}
+	return "/api/" + k.version
+}
+
+// all is the path of the kind's objects, those of all namespaces together.
+func (k kind) all() string { return k.root() + "/" + k.plural }
+
+// path is the path of one object.
+func (k kind) path(namespace, name string) string {
+	if k.namespaced {
+		return k.root() + "/namespaces/" + namespace + "/" + k.plural + "/" + name
+	}
+	return k.all() + "/" + name
 }
 
 // Every manifest has this label, by which it is found again.
@@ -34,28 +77,75 @@ const (
 	managedBy    = "keelson"
 )
 
-// parseManifests reads the built-in manifests.
-func parseManifests() ([]manifest, error) {
+// builtIn reads the built-in manifests, in the order in which they are applied.
+func (k *Kubernetes) builtIn() ([]manifest, error) {
+	metrics, err := k.metricsManifests()
+	if err != nil {
+		return nil, err
+	}
 	var list []manifest
-	decoder := yaml.NewDecoder(bytes.NewReader(static("manifests.yaml")))
+	for _, text := range [][]byte{static("manifests.yaml"), metrics} {
+		more, err := parseManifests(text)
+		if err != nil {
+			return nil, fmt.Errorf("read the built-in manifests: %w", err)
+		}
+		list = append(list, more...)
+	}
+	return list, nil
+}
+
+// parseManifests reads the documents of a YAML text.
+func parseManifests(text []byte) ([]manifest, error) {
+	var list []manifest
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	for {
-		object := map[string]any{}
-		err := decoder.Decode(&object)
+		var document map[string]any
+		err := decoder.Decode(&document)
 		if errors.Is(err, io.EOF) {
 			return list, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read the built-in manifests: %w", err)
+			return nil, err
 		}
-		kind, _ := object["kind"].(string)
-		metadata, _ := object["metadata"].(map[string]any)
-		name, _ := metadata["name"].(string)
-		if collections[kind] == "" || name == "" || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("read the built-in manifests: %s %q is of no kind that can be applied", kind, name)
+		each, err := newManifest(document)
+		if err != nil {
+			return nil, err
 		}
-		metadata["labels"] = map[string]any{managedLabel: managedBy}
-		list = append(list, manifest{kind: kind, name: name, collection: collections[kind], object: object})
+		list = append(list, each)
 	}
+}
+
+func newManifest(document map[string]any) (manifest, error) {
+	// As the API server's answers are read, so that the two can be compared: all
+	// numbers are of one type.
+	text, err := json.Marshal(document)
+	if err != nil {
+		return manifest{}, err
+	}
+	var object map[string]any
+	if err := json.Unmarshal(text, &object); err != nil {
+		return manifest{}, err
+	}
+	metadata, _ := object["metadata"].(map[string]any)
+	m := manifest{object: object}
+	m.kind, _ = object["kind"].(string)
+	m.name, _ = metadata["name"].(string)
+	m.namespace, _ = metadata["namespace"].(string)
+	where, known := kinds[m.kind]
+	switch {
+	case m.name == "" || strings.Contains(m.name+m.namespace, "/"):
+		return manifest{}, fmt.Errorf("%s %q has no name that can be applied", m.kind, m.name)
+	case !known || object["apiVersion"] != where.version:
+		return manifest{}, fmt.Errorf("%s: %v %s is of no kind that can be applied", m, object["apiVersion"], m.kind)
+	case where.namespaced != (m.namespace != ""):
+		return manifest{}, fmt.Errorf("%s: the namespace is missing or too much", m)
+	}
+	labels := map[string]any{managedLabel: managedBy}
+	if own, ok := metadata["labels"].(map[string]any); ok {
+		maps.Copy(labels, own)
+	}
+	metadata["labels"] = labels
+	return m, nil
 }
 
 // pending returns the manifests that the live objects, by path, do not show.
@@ -63,12 +153,9 @@ func pending(manifests []manifest, live map[string]any) []manifest {
 	var list []manifest
 	for _, each := range manifests {
 		// A list's items bear no kind or version of their own.
-		wanted := map[string]any{}
-		for key, value := range each.object {
-			if key != "kind" && key != "apiVersion" {
-				wanted[key] = value
-			}
-		}
+		wanted := maps.Clone(each.object)
+		delete(wanted, "kind")
+		delete(wanted, "apiVersion")
 		if !covers(live[each.path()], wanted) {
 			list = append(list, each)
 		}
@@ -77,7 +164,7 @@ func pending(manifests []manifest, live map[string]any) []manifest {
 }
 
 // covers tells whether live has everything that wanted has. Objects may hold
-// more, lists not: those of RBAC are replaced as a whole.
+// more, lists not: those of ours are replaced as a whole.
 func covers(live, wanted any) bool {
 	switch wanted := wanted.(type) {
 	case map[string]any:

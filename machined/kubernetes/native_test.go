@@ -54,10 +54,14 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-func (b *syncBuffer) tail() string {
+func (b *syncBuffer) all() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	text := b.text.String()
+	return b.text.String()
+}
+
+func (b *syncBuffer) tail() string {
+	text := b.all()
 	return text[max(0, len(text)-4000):]
 }
 
@@ -97,6 +101,7 @@ func TestNative(t *testing.T) {
 		{"secrets at rest", n.testSecretsAtRest},
 		{"pod security", n.testPodSecurity},
 		{"node", func(t *testing.T) { n.testNode(t, nodes) }},
+		{"metrics", n.testMetrics},
 	} {
 		t.Run(step.name, step.run)
 	}
@@ -139,13 +144,14 @@ func (n *native) start(spec supervise.Spec) {
 	if err := spec.Prepare(n.t.Context()); err != nil {
 		n.t.Fatal(err)
 	}
-	n.run(spec.Name, n.kube, spec.Args)
+	n.run(spec.Name, n.kube, spec.Args, spec.Env...)
 }
 
-func (n *native) run(name, program string, args []string) {
+func (n *native) run(name, program string, args []string, env ...string) {
 	n.t.Helper()
 	p := &process{cmd: exec.Command(program, args...), log: &syncBuffer{}}
 	p.cmd.Args[0] = name
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		n.t.Fatal(err)

@@ -21,6 +21,7 @@ const (
 	serverCert     = "server.crt"
 	serverKey      = "server.key"
 	kubeconfigFile = "kubeconfig"
+	aggregatorCA   = "aggregator-ca.crt" // which the API servers' front proxy has its certificate of
 )
 
 // clientPair mints a client's certificate.

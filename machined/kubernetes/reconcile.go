@@ -42,7 +42,6 @@ func (k *Kubernetes) Reconcile(ctx context.Context) {
 		k.mu.Unlock()
 		switch {
 		case err == nil:
-			k.granted.reach()
 			delay = retryFirst
 			if applied > 0 {
 				k.options.Log.Info("built-in manifests applied", slog.Int("count", applied))
@@ -71,15 +70,22 @@ func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
 		return 0, err
 	}
 	var errs []error
+	granted := true
 	for _, each := range pending(k.manifests, live) {
 		// Server-side apply: what others added stays, what they changed of ours
 		// becomes ours again.
 		path := each.path() + "?fieldManager=" + managedBy + "&force=true"
 		if err := k.api.send(ctx, http.MethodPatch, path, "application/apply-patch+yaml", each.object); err != nil {
 			errs = append(errs, fmt.Errorf("apply %s: %w", each, err))
+			granted = granted && !each.grants()
 			continue
 		}
 		applied++
+	}
+	// What has rights now need not wait for the rest, such as an object whose
+	// namespace is not made yet.
+	if granted {
+		k.granted.reach()
 	}
 	return applied, errors.Join(errs...)
 }
@@ -87,18 +93,19 @@ func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
 // observe returns the live objects with our label, by path.
 func (k *Kubernetes) observe(ctx context.Context) (map[string]any, error) {
 	live := map[string]any{}
-	for _, collection := range collections {
+	for _, kind := range kinds {
 		var list struct {
 			Items []map[string]any `json:"items"`
 		}
 		selector := "?labelSelector=" + url.QueryEscape(managedLabel+"="+managedBy)
-		if err := k.api.get(ctx, collection+selector, &list); err != nil {
+		if err := k.api.get(ctx, kind.all()+selector, &list); err != nil {
 			return nil, fmt.Errorf("list what the cluster holds: %w", err)
 		}
 		for _, item := range list.Items {
 			metadata, _ := item["metadata"].(map[string]any)
 			name, _ := metadata["name"].(string)
-			live[collection+"/"+name] = item
+			namespace, _ := metadata["namespace"].(string)
+			live[kind.path(namespace, name)] = item
 		}
 	}
 	return live, nil

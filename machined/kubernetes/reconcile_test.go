@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -53,8 +54,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet:
 		items := []any{}
-		for path, object := range c.objects {
-			if strings.HasPrefix(path, r.URL.Path+"/") {
+		root, plural := path.Split(r.URL.Path)
+		for where, object := range c.objects {
+			// Those of a namespace are listed with those of all.
+			if strings.HasPrefix(where, root) && path.Base(path.Dir(where)) == plural {
 				items = append(items, object)
 			}
 		}
@@ -128,14 +131,41 @@ func TestReconcileWritesWhatDiffersOnly(t *testing.T) {
 }
 
 func TestReconcileGoesOnPastOneThatIsRefused(t *testing.T) {
-	c, k := newCluster(t)
-	c.refuse = k.manifests[0].path()
-	applied, err := k.reconcile(t.Context())
-	if err == nil || !strings.Contains(err.Error(), k.manifests[0].name) || !strings.Contains(err.Error(), "no escalation") {
-		t.Errorf("got %v, want the object's name and the API server's words", err)
+	for name, c := range map[string]struct {
+		refuse  string
+		granted bool
+	}{
+		"a right":          {"/apis/rbac.authorization.k8s.io/v1/clusterroles/keelson:apid", false},
+		"no namespace yet": {"/api/v1/namespaces/kube-system/services/metrics-server", true},
+	} {
+		api, k := newCluster(t)
+		api.refuse = c.refuse
+		applied, err := k.reconcile(t.Context())
+		if err == nil || !strings.Contains(err.Error(), path.Base(c.refuse)) || !strings.Contains(err.Error(), "no escalation") {
+			t.Errorf("%s: got %v, want the object's name and the API server's words", name, err)
+		}
+		if applied != len(k.manifests)-1 {
+			t.Errorf("%s: applied %d of %d", name, applied, len(k.manifests))
+		}
+		if got := k.granted.has(); got != c.granted {
+			t.Errorf("%s: who waits for rights may start: %t, want %t", name, got, c.granted)
+		}
 	}
-	if applied != len(k.manifests)-1 {
-		t.Errorf("applied %d of %d", applied, len(k.manifests))
+}
+
+func TestManifestsOfNoUseAreRefused(t *testing.T) {
+	for want, text := range map[string]string{
+		"is of no kind":        "{apiVersion: v1, kind: Secret, metadata: {name: x}}",
+		"Service x: v2":        "{apiVersion: v2, kind: Service, metadata: {name: x}}",
+		"has no name":          "{apiVersion: v1, kind: Service, metadata: {namespace: x}}",
+		`Service "a/b" has no`: "{apiVersion: v1, kind: Service, metadata: {name: a/b, namespace: x}}",
+		"the namespace":        "{apiVersion: v1, kind: Service, metadata: {name: x}}",
+		"APIService y/x: the":  "{apiVersion: apiregistration.k8s.io/v1, kind: APIService, metadata: {name: x, namespace: y}}",
+		"mapping values":       "a: b: c",
+	} {
+		if _, err := parseManifests([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
 

@@ -1,5 +1,5 @@
 // Command kube is every Kubernetes component of a node in one file, and the
-// pod network's daemon, which uses the same client packages: the name
+// pod network's daemon and the metrics server, which use the same packages: the name
 // it is started under (argv[0]) chooses the component, so that the processes
 // share one set of text pages and the image holds Kubernetes' packages once.
 package main
@@ -15,6 +15,7 @@ import (
 
 	"github.com/keelson-os/keelson/images/bundle/kube/flanneld"
 	"github.com/spf13/cobra"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client metrics
@@ -24,6 +25,7 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+	metricsserver "sigs.k8s.io/metrics-server/cmd/metrics-server/app"
 )
 
 var components = map[string]func() *cobra.Command{
@@ -33,6 +35,9 @@ var components = map[string]func() *cobra.Command{
 	"kube-proxy":              proxy.NewProxyCommand,
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
+	"metrics-server": func() *cobra.Command {
+		return metricsserver.NewMetricsServerCommand(genericapiserver.SetupSignalHandler())
+	},
 }
 
 func main() {
