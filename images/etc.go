@@ -26,6 +26,7 @@ var accounts = []account{
 	{"coredns", 106, "/"},
 	{"apid", 107, "/"},
 	{"balancer", 108, "/"},
+	{"local-path-provisioner", 109, "/"},
 	{"nobody", 65534, "/"},
 }
 

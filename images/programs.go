@@ -36,7 +36,7 @@ var programs = []program{
 	{name: "etcd", pkg: "./machined/etcd/server", path: "usr/bin/etcd"},
 	{name: "balancer", pkg: "./machined/balancer/proxy", path: "usr/bin/balancer"},
 	{name: "kube", pkg: "./images/bundle/kube", path: "usr/bin/kube", links: []string{
-		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "flanneld",
+		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "flanneld", "local-path-provisioner",
 	}},
 	{name: "coredns", pkg: "./images/bundle/coredns", path: "usr/bin/coredns"},
 	{name: "containerd", pkg: containerdModule + "/cmd/containerd", path: "usr/bin/containerd"},

@@ -49,6 +49,7 @@ func testCommandsAnswer(t *testing.T) {
 func testLeastPrivilege(t *testing.T) {
 	box := startToolbox(t)
 	const netAdmin, netBind = 1 << 12, 1 << 10 // linux/capability.h
+	const files = 1<<0 | 1<<1 | 1<<3           // CHOWN, DAC_OVERRIDE, FOWNER
 	for _, want := range []struct {
 		service string
 		root    bool
@@ -63,6 +64,7 @@ func testLeastPrivilege(t *testing.T) {
 		{"kube-proxy", false, netAdmin},
 		{"flannel", false, netAdmin},
 		{"coredns", false, netBind},
+		{"local-path-provisioner", false, files},
 	} {
 		text := box.run(t, "cat", fmt.Sprintf("/proc/%d/status", getService(t, want.service).GetPid()))
 		field := func(name string) string {

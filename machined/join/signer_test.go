@@ -155,6 +155,7 @@ func TestSubjectsAreFixedByTheUse(t *testing.T) {
 		{config.Secrets.KubernetesCA, "CN=system:kube-proxy", "", "", client},
 		{config.Secrets.KubernetesCA, "CN=keelson:flannel", "", "", client},
 		{config.Secrets.KubernetesCA, "CN=keelson:coredns", "", "", client},
+		{config.Secrets.KubernetesCA, "CN=keelson:local-path-provisioner:worker-1,O=keelson:local-path-provisioner", "", "", client},
 	} {
 		cert, err := x509.ParseCertificate(response.GetCertificates()[i])
 		must(t, err)
@@ -413,7 +414,8 @@ func FuzzJoin(f *testing.F) {
 		cert, err := x509.ParseCertificate(response.GetCertificates()[0])
 		must(t, err)
 		node := "CN=system:node:" + hostname + ",O=system:nodes"
-		allowed := []string{"CN=apid", "CN=system:kube-proxy", "CN=keelson:flannel", "CN=keelson:coredns", node}
+		allowed := []string{"CN=apid", "CN=system:kube-proxy", "CN=keelson:flannel", "CN=keelson:coredns", node,
+			"CN=keelson:local-path-provisioner:" + hostname + ",O=keelson:local-path-provisioner"}
 		if !slices.Contains(allowed, cert.Subject.String()) || cert.IsCA || !dnsLabel.MatchString(hostname) {
 			t.Errorf("signed %s for %q", cert.Subject, hostname)
 		}

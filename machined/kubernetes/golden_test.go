@@ -116,10 +116,11 @@ func TestEveryServiceHasItsSecretsAndNoMore(t *testing.T) {
 		KubeProxy:         {"client.crt", "client.key", "kubeconfig"},
 		Flannel:           {"client.crt", "client.key", "kubeconfig"},
 		CoreDNS:           {"client.crt", "client.key", "kubeconfig"},
+		LocalPath:         {"client.crt", "client.key", "kubeconfig"},
 	} {
 		files, err := map[string]func() (rendered, error){
 			APIServer: k.apiServerFiles, ControllerManager: k.controllerManagerFiles, Scheduler: k.schedulerFiles, Kubelet: k.kubeletFiles,
-			KubeProxy: k.kubeProxyFiles, Flannel: k.flannelFiles, CoreDNS: k.coreDNSFiles,
+			KubeProxy: k.kubeProxyFiles, Flannel: k.flannelFiles, CoreDNS: k.coreDNSFiles, LocalPath: k.localPathFiles,
 		}[service]()
 		if err != nil {
 			t.Fatal(err)

@@ -26,6 +26,7 @@ func (m manifest) String() string { return m.kind + " " + m.name }
 var collections = map[string]string{
 	"ClusterRole":        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
 	"ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+	"StorageClass":       storageClasses,
 }
 
 // Every manifest has this label, by which it is found again.
@@ -68,6 +69,9 @@ func pending(manifests []manifest, live map[string]any) []manifest {
 			if key != "kind" && key != "apiVersion" {
 				wanted[key] = value
 			}
+		}
+		if seeded[each.kind] && live[each.path()] != nil {
+			continue
 		}
 		if !covers(live[each.path()], wanted) {
 			list = append(list, each)
