@@ -248,7 +248,7 @@ func TestSignerRefuses(t *testing.T) {
 		}, codes.AlreadyExists, "that of node cp-3"},
 
 		"no requests":          {func(r *request) { r.Requests = nil }, nil, codes.InvalidArgument, "0 certificate requests"},
-		"too many requests":    {func(r *request) { r.Requests = append(r.Requests, r.Requests...) }, nil, codes.InvalidArgument, "12 certificate requests"},
+		"too many requests":    {func(r *request) { r.Requests = append(r.Requests, r.Requests...) }, nil, codes.InvalidArgument, "14 certificate requests"},
 		"one use twice":        {func(r *request) { r.Requests[1].Use = r.Requests[0].Use }, nil, codes.InvalidArgument, "requested twice"},
 		"no use":               {func(r *request) { r.Requests[1].Use = 0 }, nil, codes.InvalidArgument, "USE_UNSPECIFIED"},
 		"a use of later":       {func(r *request) { r.Requests[1].Use = 99 }, nil, codes.InvalidArgument, "use 99"},

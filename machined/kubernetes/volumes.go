@@ -47,6 +47,8 @@ func (k *Kubernetes) localPath() supervise.Spec {
 
 func (k *Kubernetes) localPathFiles() (rendered, error) {
 	const group = "keelson:local-path-provisioner"
-	access, err := k.nodeKubeconfig(LocalPath, useLocalPath, group+":"+k.options.Hostname, group)
+	// The second is a control-plane node's alone: what is signed for a worker is
+	// decided by join.
+	access, err := k.nodeKubeconfig(LocalPath, useLocalPath, group+":"+k.options.Hostname, group, "keelson:control-plane")
 	return rendered{secrets: access}, err
 }

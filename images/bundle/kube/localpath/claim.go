@@ -62,11 +62,20 @@ func checkClaim(claim *corev1.PersistentVolumeClaim, class *storagev1.StorageCla
 	if asked := spec.Resources.Requests[corev1.ResourceStorage]; asked.CmpInt64(size) > 0 {
 		return &refusal{
 			text: fmt.Sprintf("%s is asked for, and the disk of node %s has %s in all: ask for less, or add a node with a larger disk",
-				asked.String(), node, resource.NewQuantity(size/(1<<20)*(1<<20), resource.BinarySI)),
+				asked.String(), node, readable(size)),
 			elsewhere: true,
 		}
 	}
 	return nil
+}
+
+// readable renders a size in Gi, in Mi if it is small.
+func readable(size int64) string {
+	unit := int64(1) << 30
+	if size < 10*unit {
+		unit = 1 << 20
+	}
+	return resource.NewQuantity(size/unit*unit, resource.BinarySI).String()
 }
 
 // newVolume describes a claim's volume to Kubernetes. It is of the kind "local",

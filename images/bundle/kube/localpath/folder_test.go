@@ -171,7 +171,7 @@ func TestRemoveWhileAFolderBecomesALink(t *testing.T) {
 
 // A pod can nest folders deeper than a process can have files open.
 func TestRemoveWhatIsDeep(t *testing.T) {
-	const depth, allowed = 3000, 256
+	const depth, allowed = 1000, 256
 	f := newFolder(t)
 	must(t, f.create("pvc-1"))
 	dir, err := openBelow(f.dir, "pvc-1")

@@ -30,7 +30,7 @@ func keyOf(claim *corev1.PersistentVolumeClaim) claimKey {
 	return claimKey{claim.Namespace, claim.Name, string(claim.UID)}
 }
 
-func (k claimKey) object() string { return k.namespace + "/" + k.name }
+func (k claimKey) String() string { return k.namespace + "/" + k.name }
 
 // volumeName is the name of a claim's volume, and of its folder. It is the one
 // that every provisioner gives, and no other claim ever has it.

@@ -2,6 +2,7 @@ package localpath
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -157,8 +158,12 @@ func confined(volumes, keys, others string) error {
 		return err
 	}
 	f.owner = os.Getuid()
-	if err := confine(volumes, filepath.Join(keys, "kubeconfig")); err != nil {
+	err = confine(volumes, filepath.Join(keys, "kubeconfig"))
+	if errors.Is(err, errNoLandlock) || errors.Is(err, errors.ErrUnsupported) { // the latter in a build with cgo
 		return fmt.Errorf("skip: %w", err)
+	}
+	if err != nil {
+		return err
 	}
 	for what, try := range map[string]func() error{
 		"read another's file":   func() error { _, err := os.ReadFile(filepath.Join(others, "key")); return err },

@@ -67,7 +67,7 @@ func onType[T any](f func(T)) func(any) {
 
 // claim returns the claim of a key, or nil when it is gone.
 func (w *watches) claim(key claimKey) *corev1.PersistentVolumeClaim {
-	object, _, _ := w.claims.GetStore().GetByKey(key.object())
+	object, _, _ := w.claims.GetStore().GetByKey(key.String())
 	if claim, ok := object.(*corev1.PersistentVolumeClaim); ok && keyOf(claim) == key {
 		return claim
 	}
