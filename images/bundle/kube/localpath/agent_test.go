@@ -197,6 +197,37 @@ func TestARemovedClaimsDataGo(t *testing.T) {
 	})
 }
 
+// A folder that was begun for a claim that went is no use to anyone; data are.
+func TestSweep(t *testing.T) {
+	disk := newFolder(t)
+	mine, waits := newClaim("mine", here.node), newClaim("waits", here.node)
+	at := place{here.node, disk.path}
+	for _, name := range []string{"pvc-of-nobody", "pvc-kept", volumeName(mine), volumeName(waits)} {
+		must(t, disk.create(name))
+	}
+	must(t, os.WriteFile(at.path("pvc-kept")+"/data", []byte("x"), 0o600))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		client := fake.NewClientset(newClass(), waits, newVolume(mine, newClass(), at))
+		watches, err := newWatches(client, nodeLabel+"="+here.node)
+		must(t, err)
+		ended := make(chan error)
+		go func() {
+			ended <- serve(ctx, &agent{client: client, at: at, disk: disk, watches: watches, events: record.NewFakeRecorder(9)})
+		}()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		stop()
+		must(t, <-ended)
+	})
+	isGone(t, at.path("pvc-of-nobody"))
+	for _, name := range []string{"pvc-kept/data", volumeName(mine), volumeName(waits)} {
+		if _, err := os.Stat(at.path(name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What was released while the node was down is removed once it is back.
 func TestReleasedWhileDown(t *testing.T) {
 	disk := newFolder(t)

@@ -88,6 +88,7 @@ func serve(ctx context.Context, a *agent) error {
 	if err != nil {
 		return err
 	}
+	a.sweep(ctx)
 	klog.InfoS("Serving claims", "node", a.at.node, "folder", a.at.folder)
 	var workers sync.WaitGroup
 	workers.Go(func() { claims.work(ctx, a.syncClaim) })
