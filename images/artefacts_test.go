@@ -175,7 +175,7 @@ func TestRootImageIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sbin/init", "lib64/ld-linux-x86-64.so.2", "usr/libexec/cni/bridge", "sbin/mkfs.ext4", "usr/bin/flanneld"} {
+	for _, name := range []string{"sbin/init", "lib64/ld-linux-x86-64.so.2", "usr/libexec/cni/bridge", "sbin/mkfs.ext4", "usr/bin/flanneld", "usr/bin/local-path-provisioner"} {
 		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
 			t.Error(err)
 		}

@@ -27,6 +27,7 @@ var accounts = []account{
 	{"apid", 107, "/"},
 	{"balancer", 108, "/"},
 	{"metrics-server", 109, "/"},
+	{"local-path-provisioner", 110, "/"},
 	{"nobody", 65534, "/"},
 }
 

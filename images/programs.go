@@ -37,6 +37,7 @@ var programs = []program{
 	{name: "balancer", pkg: "./machined/balancer/proxy", path: "usr/bin/balancer"},
 	{name: "kube", pkg: "./images/bundle/kube", path: "usr/bin/kube", links: []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "flanneld", "metrics-server",
+		"local-path-provisioner",
 	}},
 	{name: "coredns", pkg: "./images/bundle/coredns", path: "usr/bin/coredns"},
 	{name: "containerd", pkg: containerdModule + "/cmd/containerd", path: "usr/bin/containerd"},

@@ -20,6 +20,7 @@ func TestCluster(t *testing.T) {
 		{"names resolve", testNames},
 		{"exec", testExec},
 		{"logs follow", testLogsFollow},
+		{"a StatefulSet keeps its data", testVolumes},
 		{"what Kubernetes rejects is told per object", testRejectedManifests},
 		{"what does not exist is told with what does", testMissing},
 		{"secrets are encrypted at rest", testEncryptionAtRest},
@@ -27,6 +28,7 @@ func TestCluster(t *testing.T) {
 		{"a killed service comes back", testKilledServices},
 		{"a full disk keeps the API up", testFullDisk},
 		{"a reboot keeps data and workload", testReboot},
+		{"volumes are found again, and removed with their claims", testVolumesAfterReboot},
 		{"a power cut loses no acknowledged write", testPowerCut},
 	} {
 		if !t.Run(step.name, step.run) {

@@ -49,6 +49,7 @@ func testCommandsAnswer(t *testing.T) {
 func testLeastPrivilege(t *testing.T) {
 	box := startToolbox(t)
 	const netAdmin, netBind = 1 << 12, 1 << 10 // linux/capability.h
+	const files = 1<<0 | 1<<1 | 1<<3           // CHOWN, DAC_OVERRIDE, FOWNER
 	for _, want := range []struct {
 		service string
 		root    bool
@@ -64,6 +65,7 @@ func testLeastPrivilege(t *testing.T) {
 		{"flannel", false, netAdmin},
 		{"coredns", false, netBind},
 		{"metrics-server", false, 0},
+		{"local-path-provisioner", false, files},
 	} {
 		text := box.run(t, "cat", fmt.Sprintf("/proc/%d/status", getService(t, want.service).GetPid()))
 		field := func(name string) string {

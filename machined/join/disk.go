@@ -24,7 +24,7 @@ const Dir = "/var/lib/keelson/identity"
 const (
 	identityFile = "identity.json"
 	newFile      = "identity.json.new"
-	// maxIdentity is bytes; six pairs have about 8 KiB.
+	// maxIdentity is bytes; seven pairs have about 9 KiB.
 	maxIdentity = 256 << 10
 )
 

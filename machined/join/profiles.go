@@ -16,11 +16,12 @@ const (
 	useKubeProxy     = joinpb.CertificateRequest_USE_KUBE_PROXY
 	useFlannel       = joinpb.CertificateRequest_USE_FLANNEL
 	useCoreDNS       = joinpb.CertificateRequest_USE_COREDNS
+	useLocalPath     = joinpb.CertificateRequest_USE_LOCAL_PATH_PROVISIONER
 )
 
 // uses are all that a worker asks for, in this order.
 var uses = []joinpb.CertificateRequest_Use{
-	useAPIServer, useKubeletClient, useKubeletServer, useKubeProxy, useFlannel, useCoreDNS,
+	useAPIServer, useKubeletClient, useKubeletServer, useKubeProxy, useFlannel, useCoreDNS, useLocalPath,
 }
 
 // profile is what a certificate of one use says, whatever its request does.
@@ -51,6 +52,12 @@ var profiles = map[joinpb.CertificateRequest_Use]profile{
 	useKubeProxy: component("system:kube-proxy"),
 	useFlannel:   component("keelson:flannel"),
 	useCoreDNS:   component("keelson:coredns"),
+	// By node, because what it may change is the node's own.
+	useLocalPath: {kubernetesAuthority, func(c claim) pki.Request {
+		return pki.Request{
+			CommonName: "keelson:local-path-provisioner:" + c.hostname, Organizations: []string{"keelson:local-path-provisioner"}, Client: true,
+		}
+	}},
 }
 
 // component is a client of Kubernetes that has the same name on every node.

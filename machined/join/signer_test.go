@@ -155,6 +155,7 @@ func TestSubjectsAreFixedByTheUse(t *testing.T) {
 		{config.Secrets.KubernetesCA, "CN=system:kube-proxy", "", "", client},
 		{config.Secrets.KubernetesCA, "CN=keelson:flannel", "", "", client},
 		{config.Secrets.KubernetesCA, "CN=keelson:coredns", "", "", client},
+		{config.Secrets.KubernetesCA, "CN=keelson:local-path-provisioner:worker-1,O=keelson:local-path-provisioner", "", "", client},
 	} {
 		cert, err := x509.ParseCertificate(response.GetCertificates()[i])
 		must(t, err)
@@ -247,7 +248,7 @@ func TestSignerRefuses(t *testing.T) {
 		}, codes.AlreadyExists, "that of node cp-3"},
 
 		"no requests":          {func(r *request) { r.Requests = nil }, nil, codes.InvalidArgument, "0 certificate requests"},
-		"too many requests":    {func(r *request) { r.Requests = append(r.Requests, r.Requests...) }, nil, codes.InvalidArgument, "12 certificate requests"},
+		"too many requests":    {func(r *request) { r.Requests = append(r.Requests, r.Requests...) }, nil, codes.InvalidArgument, "14 certificate requests"},
 		"one use twice":        {func(r *request) { r.Requests[1].Use = r.Requests[0].Use }, nil, codes.InvalidArgument, "requested twice"},
 		"no use":               {func(r *request) { r.Requests[1].Use = 0 }, nil, codes.InvalidArgument, "USE_UNSPECIFIED"},
 		"a use of later":       {func(r *request) { r.Requests[1].Use = 99 }, nil, codes.InvalidArgument, "use 99"},
@@ -413,7 +414,8 @@ func FuzzJoin(f *testing.F) {
 		cert, err := x509.ParseCertificate(response.GetCertificates()[0])
 		must(t, err)
 		node := "CN=system:node:" + hostname + ",O=system:nodes"
-		allowed := []string{"CN=apid", "CN=system:kube-proxy", "CN=keelson:flannel", "CN=keelson:coredns", node}
+		allowed := []string{"CN=apid", "CN=system:kube-proxy", "CN=keelson:flannel", "CN=keelson:coredns", node,
+			"CN=keelson:local-path-provisioner:" + hostname + ",O=keelson:local-path-provisioner"}
 		if !slices.Contains(allowed, cert.Subject.String()) || cert.IsCA || !dnsLabel.MatchString(hostname) {
 			t.Errorf("signed %s for %q", cert.Subject, hostname)
 		}

@@ -22,6 +22,7 @@ const (
 	useKubeProxy     = join.CertificateRequest_USE_KUBE_PROXY
 	useFlannel       = join.CertificateRequest_USE_FLANNEL
 	useCoreDNS       = join.CertificateRequest_USE_COREDNS
+	useLocalPath     = join.CertificateRequest_USE_LOCAL_PATH_PROVISIONER
 )
 
 // Files of a service's client certificate. They are apart from its kubeconfig,
@@ -66,8 +67,8 @@ func (k *Kubernetes) identity(request pki.Request) (pki.KeyPair, error) {
 
 // nodeKubeconfig renders the files by which a service of every node reaches the
 // cluster's API.
-func (k *Kubernetes) nodeKubeconfig(service string, use join.CertificateRequest_Use, user string) (map[string][]byte, error) {
-	pair, err := k.nodeClient(use, user)
+func (k *Kubernetes) nodeKubeconfig(service string, use join.CertificateRequest_Use, user string, groups ...string) (map[string][]byte, error) {
+	pair, err := k.nodeClient(use, user, groups...)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (k *Kubernetes) Renewed() error {
 	files := map[string]map[string][]byte{Kubelet: {serverCert: server.Cert, serverKey: server.Key}}
 	owners := map[string]string{Kubelet: "root"}
 	for service, use := range map[string]join.CertificateRequest_Use{
-		KubeProxy: useKubeProxy, Flannel: useFlannel, CoreDNS: useCoreDNS,
+		KubeProxy: useKubeProxy, Flannel: useFlannel, CoreDNS: useCoreDNS, LocalPath: useLocalPath,
 	} {
 		pair, err := k.options.Certificates(use)
 		if err != nil {

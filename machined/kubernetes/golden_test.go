@@ -117,10 +117,11 @@ func TestEveryServiceHasItsSecretsAndNoMore(t *testing.T) {
 		Flannel:           {"client.crt", "client.key", "kubeconfig"},
 		CoreDNS:           {"client.crt", "client.key", "kubeconfig"},
 		MetricsServer:     {"aggregator-ca.crt", "kubeconfig", "server.crt", "server.key"},
+		LocalPath:         {"client.crt", "client.key", "kubeconfig"},
 	} {
 		files, err := map[string]func() (rendered, error){
 			APIServer: k.apiServerFiles, ControllerManager: k.controllerManagerFiles, Scheduler: k.schedulerFiles, Kubelet: k.kubeletFiles,
-			KubeProxy: k.kubeProxyFiles, Flannel: k.flannelFiles, CoreDNS: k.coreDNSFiles, MetricsServer: k.metricsServerFiles,
+			KubeProxy: k.kubeProxyFiles, Flannel: k.flannelFiles, CoreDNS: k.coreDNSFiles, MetricsServer: k.metricsServerFiles, LocalPath: k.localPathFiles,
 		}[service]()
 		if err != nil {
 			t.Fatal(err)

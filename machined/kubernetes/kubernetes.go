@@ -28,6 +28,7 @@ const (
 	Flannel           = "flannel"
 	CoreDNS           = "coredns"
 	MetricsServer     = "metrics-server"
+	LocalPath         = "local-path-provisioner"
 )
 
 // Services of other stages that ours depend on.
@@ -160,7 +161,7 @@ func (k *Kubernetes) readKeys() error {
 
 // Services describes every component to the supervisor.
 func (k *Kubernetes) Services() []supervise.Spec {
-	node := []supervise.Spec{k.kubelet(), k.kubeProxy(), k.coreDNS()}
+	node := []supervise.Spec{k.kubelet(), k.kubeProxy(), k.coreDNS(), k.localPath()}
 	if k.hasFlannel() {
 		node = slices.Insert(node, 2, k.flannel())
 	}

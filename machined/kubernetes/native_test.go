@@ -96,6 +96,7 @@ func TestNative(t *testing.T) {
 		{"manifests", n.testManifests},
 		{"anonymous", n.testAnonymous},
 		{"controllers", n.testControllers},
+		{"volumes", n.testVolumes},
 		{"people", n.testPeople},
 		{"apid impersonates", n.testImpersonation},
 		{"secrets at rest", n.testSecretsAtRest},

@@ -72,10 +72,7 @@ func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
 	var errs []error
 	granted := true
 	for _, each := range pending(k.manifests, live) {
-		// Server-side apply: what others added stays, what they changed of ours
-		// becomes ours again.
-		path := each.path() + "?fieldManager=" + managedBy + "&force=true"
-		if err := k.api.send(ctx, http.MethodPatch, path, "application/apply-patch+yaml", each.object); err != nil {
+		if err := k.apply(ctx, each, live); err != nil {
 			errs = append(errs, fmt.Errorf("apply %s: %w", each, err))
 			granted = granted && !each.grants()
 			continue
@@ -90,14 +87,27 @@ func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
 	return applied, errors.Join(errs...)
 }
 
-// observe returns the live objects with our label, by path.
+func (k *Kubernetes) apply(ctx context.Context, each manifest, live map[string]any) error {
+	if seeded[each.kind] {
+		return k.api.send(ctx, http.MethodPost, kinds[each.kind].all()+"?fieldManager="+managedBy, "application/json", seed(each, live))
+	}
+	// Server-side apply: what others added stays, what they changed of ours
+	// becomes ours again.
+	path := each.path() + "?fieldManager=" + managedBy + "&force=true"
+	return k.api.send(ctx, http.MethodPatch, path, "application/apply-patch+yaml", each.object)
+}
+
+// observe returns the live objects with our label, of seeded kinds all, by path.
 func (k *Kubernetes) observe(ctx context.Context) (map[string]any, error) {
 	live := map[string]any{}
-	for _, kind := range kinds {
+	for name, kind := range kinds {
 		var list struct {
 			Items []map[string]any `json:"items"`
 		}
 		selector := "?labelSelector=" + url.QueryEscape(managedLabel+"="+managedBy)
+		if seeded[name] {
+			selector = "" // someone may have taken the label off
+		}
 		if err := k.api.get(ctx, kind.all()+selector, &list); err != nil {
 			return nil, fmt.Errorf("list what the cluster holds: %w", err)
 		}

@@ -57,7 +57,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		root, plural := path.Split(r.URL.Path)
 		for where, object := range c.objects {
 			// Those of a namespace are listed with those of all.
-			if strings.HasPrefix(where, root) && path.Base(path.Dir(where)) == plural {
+			if strings.HasPrefix(where, root) && path.Base(path.Dir(where)) == plural && (managed(object) || r.URL.RawQuery == "") {
 				items = append(items, object)
 			}
 		}
@@ -78,9 +78,27 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		delete(object, "kind") // as lists show it
 		delete(object, "apiVersion")
 		c.objects[r.URL.Path] = object
+	case http.MethodPost:
+		object := map[string]any{}
+		if err := json.NewDecoder(r.Body).Decode(&object); err != nil || r.Header.Get("Content-Type") != "application/json" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		path := r.URL.Path + "/" + object["metadata"].(map[string]any)["name"].(string)
+		if c.objects[path] != nil {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		c.patches = append(c.patches, path)
+		c.objects[path] = object
 	default:
 		w.WriteHeader(http.StatusMethodNotAllowed)
 	}
+}
+
+func managed(object map[string]any) bool {
+	labels, _ := object["metadata"].(map[string]any)["labels"].(map[string]any)
+	return labels[managedLabel] == managedBy
 }
 
 func newCluster(t *testing.T) (*cluster, *Kubernetes) {
@@ -128,6 +146,46 @@ func TestReconcileWritesWhatDiffersOnly(t *testing.T) {
 
 	c.objects[apidRole]["metadata"].(map[string]any)["annotations"] = map[string]any{"others": "may"}
 	round()
+}
+
+// The class is made once. What people make of it is theirs, and theirs stays the
+// default when ours comes back.
+func TestReconcileLeavesSeedsToPeople(t *testing.T) {
+	c, k := newCluster(t)
+	round := func(want int) {
+		t.Helper()
+		if applied, err := k.reconcile(t.Context()); err != nil || applied != want {
+			t.Fatalf("applied %d (%v), want %d", applied, err, want)
+		}
+	}
+	const ours, theirs = storageClasses + "/local-path", storageClasses + "/fast"
+	metadata := func() map[string]any { return c.objects[ours]["metadata"].(map[string]any) }
+	isDefaultNow := func() any { return metadata()["annotations"].(map[string]any)[isDefault] }
+	round(len(k.manifests))
+	if got := isDefaultNow(); got != "true" {
+		t.Fatalf("at first, default: %v", got)
+	}
+	metadata()["annotations"] = map[string]any{}
+	delete(metadata(), "labels")
+	round(0)
+
+	delete(c.objects, ours)
+	round(1)
+	if got := isDefaultNow(); got != "true" {
+		t.Errorf("made again with no other, default: %v", got)
+	}
+	c.objects[theirs] = map[string]any{"metadata": map[string]any{"name": "fast", "annotations": map[string]any{isDefault: "true"}}}
+	delete(c.objects, ours)
+	round(1)
+	if got := isDefaultNow(); got != "false" {
+		t.Errorf("made again beside another, default: %v", got)
+	}
+	delete(c.objects, theirs)
+	delete(c.objects, ours)
+	round(1)
+	if got := isDefaultNow(); got != "true" {
+		t.Errorf("made again after the other went, default: %v", got)
+	}
 }
 
 func TestReconcileGoesOnPastOneThatIsRefused(t *testing.T) {

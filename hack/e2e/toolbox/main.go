@@ -17,16 +17,18 @@ import (
 )
 
 var commands = map[string]func(args []string) error{
-	"wait": wait,
-	"kill": kill,
-	"hold": hold,
-	"cat":  cat,
-	"get":  get,
+	"wait":  wait,
+	"kill":  kill,
+	"hold":  hold,
+	"cat":   cat,
+	"get":   get,
+	"write": write,
+	"ls":    list,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: toolbox wait|kill PID|hold FILE|cat FILE|get URL")
+		fmt.Fprintln(os.Stderr, "usage: toolbox wait|kill PID|hold FILE|cat FILE|get URL|write FILE TEXT|ls DIR")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
@@ -84,6 +86,24 @@ func cat(args []string) error {
 	}
 	defer f.Close()
 	_, err = io.Copy(os.Stdout, f)
+	return err
+}
+
+// write makes a file that outlives a power cut.
+func write(args []string) error {
+	f, err := os.Create(args[0])
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(args[1])
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func list(args []string) error {
+	entries, err := os.ReadDir(args[0])
+	for _, entry := range entries {
+		fmt.Println(entry.Name())
+	}
 	return err
 }
 

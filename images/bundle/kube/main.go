@@ -1,6 +1,6 @@
 // Command kube is every Kubernetes component of a node in one file, and the
-// pod network's daemon and the metrics server, which use the same packages: the name
-// it is started under (argv[0]) chooses the component, so that the processes
+// daemons of the pod network, of local volumes and of the metrics API, which use
+// the same packages: the name it is started under (argv[0]) chooses the component, so that the processes
 // share one set of text pages and the image holds Kubernetes' packages once.
 package main
 
@@ -14,6 +14,7 @@ import (
 	_ "time/tzdata" // CronJobs name time zones, and the image has no zoneinfo files
 
 	"github.com/keelson-os/keelson/images/bundle/kube/flanneld"
+	"github.com/keelson-os/keelson/images/bundle/kube/localpath"
 	"github.com/spf13/cobra"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
@@ -34,6 +35,7 @@ var components = map[string]func() *cobra.Command{
 	"kube-controller-manager": controllermanager.NewControllerManagerCommand,
 	"kube-proxy":              proxy.NewProxyCommand,
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+	"local-path-provisioner":  localpath.NewCommand,
 	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 	"metrics-server": func() *cobra.Command {
 		return metricsserver.NewMetricsServerCommand(genericapiserver.SetupSignalHandler())

@@ -38,6 +38,8 @@ const (
 	CertificateRequest_USE_KUBE_PROXY CertificateRequest_Use = 4
 	CertificateRequest_USE_FLANNEL    CertificateRequest_Use = 5
 	CertificateRequest_USE_COREDNS    CertificateRequest_Use = 6
+	// Client of Kubernetes, as keelson:local-path-provisioner:HOSTNAME.
+	CertificateRequest_USE_LOCAL_PATH_PROVISIONER CertificateRequest_Use = 7
 )
 
 // Enum value maps for CertificateRequest_Use.
@@ -50,15 +52,17 @@ var (
 		4: "USE_KUBE_PROXY",
 		5: "USE_FLANNEL",
 		6: "USE_COREDNS",
+		7: "USE_LOCAL_PATH_PROVISIONER",
 	}
 	CertificateRequest_Use_value = map[string]int32{
-		"USE_UNSPECIFIED":    0,
-		"USE_API_SERVER":     1,
-		"USE_KUBELET_CLIENT": 2,
-		"USE_KUBELET_SERVER": 3,
-		"USE_KUBE_PROXY":     4,
-		"USE_FLANNEL":        5,
-		"USE_COREDNS":        6,
+		"USE_UNSPECIFIED":            0,
+		"USE_API_SERVER":             1,
+		"USE_KUBELET_CLIENT":         2,
+		"USE_KUBELET_SERVER":         3,
+		"USE_KUBE_PROXY":             4,
+		"USE_FLANNEL":                5,
+		"USE_COREDNS":                6,
+		"USE_LOCAL_PATH_PROVISIONER": 7,
 	}
 )
 
@@ -290,10 +294,10 @@ const file_pkg_api_join_join_proto_rawDesc = "" +
 	"\n" +
 	"machine_id\x18\x04 \x01(\tR\tmachineId\x12\x1c\n" +
 	"\taddresses\x18\x05 \x03(\tR\taddresses\x12?\n" +
-	"\brequests\x18\x06 \x03(\v2#.keelson.join.v1.CertificateRequestR\brequests\"\xf8\x01\n" +
+	"\brequests\x18\x06 \x03(\v2#.keelson.join.v1.CertificateRequestR\brequests\"\x98\x02\n" +
 	"\x12CertificateRequest\x129\n" +
 	"\x03use\x18\x01 \x01(\x0e2'.keelson.join.v1.CertificateRequest.UseR\x03use\x12\x10\n" +
-	"\x03csr\x18\x02 \x01(\fR\x03csr\"\x94\x01\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"\xb4\x01\n" +
 	"\x03Use\x12\x13\n" +
 	"\x0fUSE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eUSE_API_SERVER\x10\x01\x12\x16\n" +
@@ -301,7 +305,8 @@ const file_pkg_api_join_join_proto_rawDesc = "" +
 	"\x12USE_KUBELET_SERVER\x10\x03\x12\x12\n" +
 	"\x0eUSE_KUBE_PROXY\x10\x04\x12\x0f\n" +
 	"\vUSE_FLANNEL\x10\x05\x12\x0f\n" +
-	"\vUSE_COREDNS\x10\x06\"2\n" +
+	"\vUSE_COREDNS\x10\x06\x12\x1e\n" +
+	"\x1aUSE_LOCAL_PATH_PROVISIONER\x10\a\"2\n" +
 	"\fJoinResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates2R\n" +
 	"\vJoinService\x12C\n" +
