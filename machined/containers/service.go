@@ -175,7 +175,7 @@ func (s *Service) EnsurePause(ctx context.Context) error {
 			return fmt.Errorf("open the pause image's archive: %w", err)
 		}
 		defer archive.Close()
-		if _, err := s.importArchive(ctx, archive, map[string]string{pinnedLabel: pinned}); err != nil {
+		if _, err := s.importArchive(ctx, archive, importOptions{pin: true}); err != nil {
 			return fmt.Errorf("import the pause image: %w", err)
 		}
 	}
