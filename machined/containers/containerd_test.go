@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +32,8 @@ func TestWithContainerd(t *testing.T) {
 	}
 	program := filepath.Join(artifacts, "build/programs/containerd")
 	t.Run("out of space", func(t *testing.T) { testOutOfSpace(t, program) })
+	t.Run("pulls", func(t *testing.T) { testPulls(t, program) })
+	t.Run("pulls without a network", func(t *testing.T) { testPullsWithoutNetwork(t, program) })
 	s := startContainerd(t, program, t.TempDir(), nil)
 	for _, step := range []struct {
 		name string
@@ -49,6 +52,12 @@ func TestWithContainerd(t *testing.T) {
 // startContainerd runs a containerd that keeps everything below base, until the
 // test ends. change may alter the node's options.
 func startContainerd(t *testing.T, program, base string, change func(*Options)) *Service {
+	t.Helper()
+	return startContainerdIn(t, program, base, 0, change)
+}
+
+// startContainerdIn starts it in namespaces of its own.
+func startContainerdIn(t *testing.T, program, base string, cloneflags uintptr, change func(*Options)) *Service {
 	t.Helper()
 	pause := filepath.Join(base, "pause.tar")
 	if err := os.WriteFile(pause, archive(t, PauseImage), 0o600); err != nil {
@@ -86,9 +95,14 @@ func startContainerd(t *testing.T, program, base string, change func(*Options)) 
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log strings.Builder
+	log, err := os.Create(containerdLog(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
 	process := exec.Command(program, "--config", file)
-	process.Stderr = &log
+	process.Stderr = log
+	process.SysProcAttr = &syscall.SysProcAttr{Cloneflags: cloneflags}
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +110,7 @@ func startContainerd(t *testing.T, program, base string, change func(*Options)) 
 		_ = process.Process.Signal(os.Interrupt)
 		_ = process.Wait()
 		if t.Failed() {
-			t.Log(log.String())
+			t.Log(logged(t, s))
 		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -107,10 +121,21 @@ func startContainerd(t *testing.T, program, base string, change func(*Options)) 
 		case <-ctx.Done():
 			_ = process.Process.Kill()
 			_ = process.Wait()
-			t.Fatalf("containerd is not healthy: %v\n%s", err, log.String())
+			t.Fatalf("containerd is not healthy: %v\n%s", err, logged(t, s))
 		}
 	}
 	return s
+}
+
+func containerdLog(s *Service) string { return s.options.Socket + ".log" }
+
+func logged(t *testing.T, s *Service) string {
+	t.Helper()
+	text, err := os.ReadFile(containerdLog(s))
+	if err != nil {
+		t.Error(err)
+	}
+	return string(text)
 }
 
 // upload is the API's stream of one archive.
