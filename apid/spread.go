@@ -100,7 +100,8 @@ func (s *spreader) spread(_ any, front grpc.ServerStream) error {
 	if err := s.takeTurn(front.Context()); err != nil {
 		return err
 	}
-	defer func() { <-s.turns }()
+	done := sync.OnceFunc(func() { <-s.turns })
+	defer done()
 
 	ctx, cancel := context.WithCancelCause(front.Context())
 	defer cancel(nil)
@@ -122,6 +123,7 @@ func (s *spreader) spread(_ any, front grpc.ServerStream) error {
 	for _, target := range targets {
 		<-target.ended
 	}
+	done()
 	close(answers)
 	sending.Wait()
 	return err
