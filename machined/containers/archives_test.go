@@ -93,13 +93,44 @@ func ociArchive(t *testing.T, reference string, img v1.Image) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := made.AppendImage(img, namedAs(reference)); err != nil {
+		t.Fatal(err)
+	}
+	return packed(t, dir)
+}
+
+// ociIndex packs an image of several architectures.
+func ociIndex(t *testing.T, reference string, architectures ...string) []byte {
+	t.Helper()
+	index := v1.ImageIndex(empty.Index)
+	for _, architecture := range architectures {
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add:        testImage(t, reference, architecture, noise(reference+architecture, 300_000)),
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+		})
+	}
+	dir := t.TempDir()
+	made, err := layout.Write(dir, empty.Index)
+	if err == nil {
+		err = made.AppendIndex(index, namedAs(reference))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packed(t, dir)
+}
+
+// namedAs gives an entry of a layout its name, if it has one.
+func namedAs(reference string) layout.Option {
 	annotations := map[string]string{}
 	if reference != "" {
 		annotations["org.opencontainers.image.ref.name"] = reference
 	}
-	if err := made.AppendImage(img, layout.WithAnnotations(annotations)); err != nil {
-		t.Fatal(err)
-	}
+	return layout.WithAnnotations(annotations)
+}
+
+func packed(t *testing.T, dir string) []byte {
+	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	if err := errors.Join(w.AddFS(os.DirFS(dir)), w.Close()); err != nil {

@@ -179,7 +179,7 @@ func sendPinned(t *testing.T, s *Service, content []byte) (*image.ImportResponse
 
 func sendAll(t *testing.T, s *Service, u *upload) (*image.ImportResponse, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	u.ctx = ctx
 	err := s.ImageServer().Import(u)
@@ -257,6 +257,7 @@ func testBadArchives(t *testing.T, s *Service) {
 		"OCI, truncated":        ociTar[:len(ociTar)/2],
 		"OCI, no index":         without(t, ociTar, "index.json"),
 		"OCI, architecture":     ociArchive(t, "example.com/bad:3", testImage(t, "example.com/bad:3", "s390x", noise("bad:3", 300_000))),
+		"OCI, architectures":    ociIndex(t, "example.com/bad:5", "s390x", "arm64"),
 		"OCI, no name":          ociArchive(t, "", testImage(t, "unnamed", "amd64", noise("unnamed", 300_000))),
 	} {
 		_, err := send(t, s, content, io.EOF)
@@ -288,7 +289,14 @@ func testGoodArchives(t *testing.T, s *Service) {
 			}
 		}
 	}
-	_, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/missing:1"})
+	response, err := send(t, s, ociIndex(t, "example.com/good:many", "s390x", "amd64"), io.EOF)
+	if err != nil || len(response.GetImages()) != 1 {
+		t.Errorf("for several architectures: %v, %v", response, err)
+	}
+	if _, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/good:many"}); err != nil {
+		t.Error(err)
+	}
+	_, err = s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/missing:1"})
 	if status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), "example.com/good:1") {
 		t.Errorf("removing what is not there: %v, want NotFound with the names there are", err)
 	}
