@@ -3,12 +3,14 @@ package main
 import (
 	"crypto/tls"
 	"net"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
+	imagepb "github.com/keelson-os/keelson/pkg/api/image"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/identity"
 )
@@ -74,6 +76,58 @@ func benchmarkVersionOf(b *testing.B, conn *grpc.ClientConn, node string) {
 				b.Error(err)
 				return
 			}
+		}
+	})
+}
+
+// BenchmarkSpread compares one archive for three nodes with an upload to each,
+// through the same endpoint; bytes are those of the archive.
+func BenchmarkSpread(b *testing.B) {
+	const size = 128 << 20
+	nodes := []string{"cp-1", "cp-2", "worker"}
+	c := startCluster(b, nil)
+	client := imagepb.NewImageServiceClient(c.cp1.admin(b))
+	piece := make([]byte, 512<<10)
+	b.Run("once", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			stream, err := client.Spread(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			_ = stream.Send(&imagepb.SpreadRequest{Nodes: nodes})
+			for range size / len(piece) {
+				_ = stream.Send(&imagepb.SpreadRequest{Chunk: piece})
+			}
+			_ = stream.CloseSend()
+			answers, err := answersOf(stream)
+			for _, node := range nodes {
+				if images := answers[node].GetImages(); err != nil || len(images) != 1 || images[0].GetSize() != size {
+					b.Fatalf("%s: %v, %v", node, answers[node], err)
+				}
+			}
+		}
+	})
+	b.Run("to each", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			var uploads sync.WaitGroup
+			for _, node := range nodes {
+				uploads.Go(func() {
+					stream, err := client.Import(metadata.AppendToOutgoingContext(b.Context(), identity.MetadataNode, node))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					for range size / len(piece) {
+						_ = stream.Send(&imagepb.ImportRequest{Chunk: piece})
+					}
+					if _, err := stream.CloseAndRecv(); err != nil {
+						b.Error(err)
+					}
+				})
+			}
+			uploads.Wait()
 		}
 	})
 }

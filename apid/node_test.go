@@ -178,6 +178,7 @@ type fakeMachined struct {
 	events  func(stream grpc.ServerStreamingServer[machinepb.Event]) error
 	join    func(ctx context.Context, request *joinpb.JoinRequest) (*joinpb.JoinResponse, error)
 	nodes   func() ([]*clusterpb.Node, error)
+	imports func(stream grpc.ClientStreamingServer[imagepb.ImportRequest, imagepb.ImportResponse]) error
 	server  *grpc.Server
 }
 
@@ -235,6 +236,9 @@ func (f *fakeMachined) Nodes(context.Context, *clusterpb.NodesRequest) (*cluster
 // Import answers with the number of bytes it got.
 func (f *fakeMachined) Import(stream grpc.ClientStreamingServer[imagepb.ImportRequest, imagepb.ImportResponse]) error {
 	f.calls.Add(1)
+	if f.imports != nil {
+		return f.imports(stream)
+	}
 	size := int64(0)
 	for {
 		request, err := stream.Recv()

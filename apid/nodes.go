@@ -62,6 +62,12 @@ func (o *others) route(ctx context.Context) (*otherNode, error) {
 	if name == "" || err != nil {
 		return nil, err
 	}
+	return o.find(ctx, name)
+}
+
+// find returns the way to a node, which the caller releases; nil when it is this
+// one.
+func (o *others) find(ctx context.Context, name string) (*otherNode, error) {
 	if strings.EqualFold(name, o.self()) {
 		return nil, nil
 	}
@@ -97,11 +103,16 @@ func askedNode(ctx context.Context) (string, error) {
 		return "", nil
 	case len(names) > 1:
 		return "", status.Errorf(codes.InvalidArgument, "a call is for one node, not for %d", len(names))
-	case names[0] == "" || len(names[0]) > maxNodeName:
-		return "", status.Error(codes.InvalidArgument, "the name of the node that is asked for is empty or too long")
 	default:
-		return names[0], nil
+		return names[0], checkNodeName(names[0])
 	}
+}
+
+func checkNodeName(name string) error {
+	if name == "" || len(name) > maxNodeName {
+		return status.Error(codes.InvalidArgument, "the name of the node that is asked for is empty or too long")
+	}
+	return nil
 }
 
 // arrivedAt tells whether the name is the address at which the call came in.

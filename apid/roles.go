@@ -84,6 +84,8 @@ var methods = map[string][]string{
 
 	imagepb.ImageService_List_FullMethodName:   readers,
 	imagepb.ImageService_Import_FullMethodName: operators,
+	imagepb.ImageService_Spread_FullMethodName: operators,
+	imagepb.ImageService_Pin_FullMethodName:    operators,
 	imagepb.ImageService_Remove_FullMethodName: operators,
 
 	workloadpb.WorkloadService_Get_FullMethodName:    readers,

@@ -59,6 +59,8 @@ type server struct {
 	health *health.Server
 	local  local
 	others *others
+	// spreader imports an archive on several nodes.
+	spreader *spreader
 	// join is where other nodes join; nil where they cannot.
 	join *joinDoor
 	// grace is how long calls under way may take to end.
@@ -110,6 +112,8 @@ func newServer(o options, log *slog.Logger) (*server, error) {
 		Caller:     impersonate,
 		Log:        log,
 	}))
+	s.spreader = newSpreader(others, local.machined)
+	s.spreader.register(s.grpc)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflectionpb.RegisterServerReflectionServer(s.grpc, reflection.NewServerV1(reflection.ServerOptions{Services: served{}}))
 	if o.joinListen != "" {

@@ -30,7 +30,9 @@ const (
 // on it.
 func (n *node) startContainers(ctx context.Context) error {
 	if n.containers == nil {
-		made, err := containers.New(containers.Options{CNIUser: podNetworkUser(n.config), LookupUser: n.lookupUser})
+		made, err := containers.New(containers.Options{
+			CNIUser: podNetworkUser(n.config), LookupUser: n.lookupUser, Registries: n.config.Machine.Registries,
+		})
 		if err != nil {
 			return err
 		}

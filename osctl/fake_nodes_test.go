@@ -89,7 +89,7 @@ func newNodesHarness(t *testing.T) (*harness, *fakeNodes) {
 	for _, node := range []*fakeNode{nodes.cp1, nodes.worker1} {
 		node.status, node.uptimes = &machine.StatusResponse{Stage: machine.StatusResponse_STAGE_RUNNING}, []time.Duration{5 * time.Hour}
 		node.services = testServices()
-		node.images = &fakeImages{}
+		node.images = &fakeImages{cluster: nodes}
 		node.conn = serveNode(t, node, nodes)
 	}
 	nodes.worker1.services = nodes.worker1.services[1:2]

@@ -75,6 +75,9 @@ type askedNode struct {
 	name   string
 	index  int
 	fanout *fanout
+	// through asks the endpoint itself, for calls that name nodes in another way;
+	// nil where there is none.
+	through *client.Client
 	// direct tells that it is dialled by itself, not through the endpoint.
 	direct bool
 }
@@ -124,7 +127,7 @@ func (app *app) fanOut(ctx context.Context, suits ...func(*cluster.Node) bool) (
 			sharing = 0
 		}
 		sharing++
-		fan.add(shared.Node(name), name, false)
+		fan.add(shared.Node(name), name, false).through = shared
 	}
 	return fan, nil
 }
@@ -161,8 +164,10 @@ func (app *app) named() error {
 	return nil
 }
 
-func (fan *fanout) add(node *client.Client, name string, direct bool) {
-	fan.nodes = append(fan.nodes, &askedNode{Client: node, name: name, index: len(fan.nodes), fanout: fan, direct: direct})
+func (fan *fanout) add(client *client.Client, name string, direct bool) *askedNode {
+	node := &askedNode{Client: client, name: name, index: len(fan.nodes), fanout: fan, direct: direct}
+	fan.nodes = append(fan.nodes, node)
+	return node
 }
 
 // nodeNames returns the names of -N without repetition; "all" is looked up in

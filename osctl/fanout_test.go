@@ -225,7 +225,6 @@ func TestNodesAreNamedRight(t *testing.T) {
 		"-N all: this command":         "kubeconfig - -N all",
 		"a node's name is missing":     "services -N cp-1,,worker-1",
 		"others besides it":            "services -N all,cp-1",
-		"can be read once only":        "image import - -N all",
 		"names and selectors exclude ": "get pod web -l app=web -N all",
 	} {
 		harness.fails(t, exitUsage, []string{want}, strings.Fields(args)...)

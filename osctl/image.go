@@ -5,6 +5,6 @@ import (
 )
 
 func (app *app) imageCommand() *cobra.Command {
-	return group("image", "List, import and remove the node's container images",
-		app.imageListCommand(), app.imageImportCommand(), app.imageRemoveCommand())
+	return group("image", "List, import, pin and remove the nodes' container images",
+		app.imageListCommand(), app.imageImportCommand(), app.imagePinCommand(true), app.imagePinCommand(false), app.imageRemoveCommand())
 }

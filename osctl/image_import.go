@@ -4,60 +4,86 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keelson-os/keelson/pkg/api/image"
 )
 
+// archives is what an import was asked for.
+type archives struct {
+	app    *app
+	names  []string
+	format string
+	pin    bool
+}
+
 func (app *app) imageImportCommand() *cobra.Command {
+	archives := &archives{app: app}
 	command := &cobra.Command{
 		Use: "import FILE…", Short: "Import images from OCI or Docker archives",
 		Long: `Import images from OCI or Docker archives, plain or compressed with gzip or
-zstd. "-" is standard input. An archive that is damaged adds nothing.`,
+zstd. "-" is standard input. An archive that is damaged adds nothing.
+
+For several nodes (-N a,b or -N all) an archive is sent once, to the endpoint,
+which hands it on to the others as it comes. A node that fails or lags far behind
+costs one line and the exit code 1; the others have the images.`,
+		Example: `  osctl image import web.tar.zst
+  osctl image import -N all --pin shop/*.tar
+  docker save shop/api:1 | osctl image import -N all -`,
 		Args: cobra.MinimumNArgs(1),
 	}
+	command.Flags().BoolVar(&archives.pin, "pin", false, "keep the images however full the disk gets (see image pin)")
 	output := addOutput(command, asTable, asJSON, asYAML)
 	command.RunE = func(command *cobra.Command, args []string) error {
 		nodes, err := app.fanOut(command.Context())
 		if err != nil {
 			return err
 		}
-		if nodes.labelled && slices.Contains(args, "-") {
-			return usagef("standard input can be read once only: give a file for several nodes")
+		archives.names, archives.format = args, output.value
+		if nodes.labelled {
+			return archives.spread(command.Context(), nodes)
 		}
-		return nodes.each(command.Context(), maxAsked, func(ctx context.Context, node *askedNode) error {
-			for _, name := range args {
-				if err := app.importArchive(ctx, node, name, output.value); err != nil {
-					return fmt.Errorf("import %s: %w", name, err)
-				}
+		for _, name := range args {
+			if err := archives.importOn(command.Context(), nodes.nodes[0], name); err != nil {
+				return fmt.Errorf("import %s: %w", name, err)
 			}
-			return nil
-		})
+		}
+		return nil
 	}
 	return command
 }
 
-func (app *app) importArchive(ctx context.Context, node *askedNode, name, format string) error {
-	reader, total := app.stdin, int64(0)
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		info, err := file.Stat()
-		if err != nil {
-			return err
-		}
-		if info.IsDir() {
-			return errors.New("a directory: expected an archive's file")
-		}
-		reader, total = file, info.Size()
+// open returns an archive and its size; zero is unknown.
+func (archives *archives) open(name string) (io.ReadCloser, int64, error) {
+	if name == "-" {
+		return io.NopCloser(archives.app.stdin), 0, nil
 	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = errors.New("a directory: expected an archive's file")
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, info.Size(), nil
+}
+
+// importOn sends one archive to one node.
+func (archives *archives) importOn(ctx context.Context, node *askedNode, name string) error {
+	reader, total, err := archives.open(name)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
 	// The call ends with this function, whatever happens.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -65,21 +91,30 @@ func (app *app) importArchive(ctx context.Context, node *askedNode, name, format
 	if err != nil {
 		return err
 	}
-	progress := app.newProgress(name)
+	progress := archives.app.newProgress(name)
 	progress.quiet = node.fanout.labelled // the lines of several would overwrite each other
 	defer progress.end()
+	first := image.ImportRequest{Pin: archives.pin}
 	if err := upload(reader, total, progress, func(chunk []byte) error {
-		return stream.Send(&image.ImportRequest{Chunk: chunk})
+		first.Chunk = chunk
+		defer first.Reset()
+		return stream.Send(&first)
 	}); err != nil {
 		return err
 	}
+	progress.say("sent, being unpacked")
 	answer, err := stream.CloseAndRecv()
 	if err != nil {
 		return err
 	}
 	progress.end()
-	if format != asTable {
-		return node.message(format, answer)
+	return archives.imported(node, answer)
+}
+
+// imported shows what a node has imported.
+func (archives *archives) imported(node *askedNode, answer *image.ImportResponse) error {
+	if archives.format != asTable {
+		return node.message(archives.format, answer)
 	}
 	for _, one := range answer.GetImages() {
 		if err := node.line(fmt.Sprintf("%s imported (%s, %s)", one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))))); err != nil {
@@ -89,35 +124,20 @@ func (app *app) importArchive(ctx context.Context, node *askedNode, name, format
 	return nil
 }
 
-// progress redraws one line while an archive is sent; off a terminal it is
-// silent.
-type progress struct {
-	app   *app
-	name  string
-	quiet bool
-	drawn time.Time
-}
-
-func (app *app) newProgress(name string) *progress { return &progress{app: app, name: name} }
-
-// sent draws at most ten times a second. A total of zero is unknown.
-func (progress *progress) sent(bytes, total int64) {
-	now := progress.app.now()
-	if progress.quiet || !progress.app.live || now.Sub(progress.drawn) < 100*time.Millisecond {
-		return
+// ways groups nodes by the uploads that they take: one for each that is dialled
+// by itself, one for many others.
+func ways(nodes []*askedNode) [][]*askedNode {
+	var direct, behind [][]*askedNode
+	var through []*askedNode
+	for _, node := range nodes {
+		if node.direct {
+			direct = append(direct, []*askedNode{node})
+		} else {
+			through = append(through, node)
+		}
 	}
-	progress.drawn = now
-	of := ""
-	if total > 0 {
-		of = fmt.Sprintf(" of %s (%d %%)", size(uint64(total)), 100*bytes/total)
+	for some := range slices.Chunk(through, maxShared) {
+		behind = append(behind, some)
 	}
-	fmt.Fprintf(progress.app.stderr, "\r\x1b[K%s: %s%s", progress.name, size(uint64(bytes)), of)
-}
-
-// end removes the line.
-func (progress *progress) end() {
-	if !progress.drawn.IsZero() {
-		fmt.Fprint(progress.app.stderr, "\r\x1b[K")
-		progress.drawn = time.Time{}
-	}
+	return append(behind, direct...)
 }

@@ -43,7 +43,10 @@ func (app *app) printImages(nodes *fanout, answers []answer[*image.ListResponse]
 			if one.GetCreated().GetSeconds() > 0 {
 				created = age(app.now().Sub(one.GetCreated().AsTime()))
 			}
-			if one.GetPinned() {
+			switch {
+			case one.GetSystem():
+				pinned = "by the OS"
+			case one.GetPinned():
 				pinned = "yes"
 			}
 			table.add(answer.node.name, one.GetName(), shortDigest(one.GetDigest()), size(uint64(max(one.GetSize(), 0))), created, pinned)

@@ -84,7 +84,10 @@ func (page *page) fields(path string, value reflect.Value) {
 		}
 		shown := typeName(field.Type)
 		fmt.Fprintf(page, "| `%s` | %s | %s | %s |\n", path+name, shown, defaultText(value.Field(i), options), meaning)
-		if shown == "fields" || shown == "list: fields" {
+		if field.Type.Kind() == reflect.Map && shown != "names and texts" {
+			below, brackets = reflect.Zero(field.Type.Elem()), ".NAME"
+		}
+		if strings.HasSuffix(shown, "fields") {
 			page.fields(path+name+brackets+".", below)
 		}
 	}
@@ -108,6 +111,9 @@ func typeName(kind reflect.Type) string {
 	case reflect.Slice:
 		return "list: " + typeName(kind.Elem())
 	case reflect.Map:
+		if kind.Elem().Kind() == reflect.Struct {
+			return "names and fields"
+		}
 		return "names and texts"
 	case reflect.Bool:
 		return "true or false"

@@ -16,6 +16,7 @@ func TestCluster(t *testing.T) {
 		{"clients that must be refused", testRefusedClients},
 		{"archives that are no images leave nothing", testBadArchives},
 		{"images are imported and removed", testImages},
+		{"images are pinned", testPinnedImage},
 		{"a deployment serves its page by Service name", testDeployment},
 		{"names resolve", testNames},
 		{"exec", testExec},

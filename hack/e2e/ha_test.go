@@ -56,6 +56,7 @@ func TestHighAvailability(t *testing.T) {
 	}{
 		{"four nodes are Ready and three members vote", false, testFormed},
 		{"one call asks every node", false, testFanOut},
+		{"one upload brings an image to every node", false, testSpread},
 		{"pods and Services reach across nodes", false, testPodNetwork},
 		{"the etcd leader's machine dies", false, testLeaderDies},
 		{"the etcd leader is cut off", true, testLeaderCutOff},

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"path/filepath"
 	"text/template"
 
+	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/version"
 )
 
@@ -16,16 +18,19 @@ const PauseImage = "keelson.local/pause:" + version.Version
 //go:embed config.toml.tmpl
 var configText string
 
-var configTemplate = template.Must(template.New("config.toml").Parse(configText))
+var configTemplate = template.Must(template.New("config.toml").Funcs(template.FuncMap{
+	"text":   quote[string],
+	"secret": quote[machineconfig.Secret],
+}).Parse(configText))
 
-// config renders containerd's configuration. It looks for CNI plugins in
-// pluginDirs, in their order.
-func config(cniDir string, pluginDirs []string) ([]byte, error) {
+// config renders containerd's configuration. It holds credentials.
+func (s *Service) config() ([]byte, error) {
 	var text bytes.Buffer
 	err := configTemplate.Execute(&text, struct {
-		Pause, CNIDir string
-		PluginDirs    []string
-	}{PauseImage, cniDir, pluginDirs})
+		Pause, CNIDir, HostsDir string
+		PluginDirs              []string
+		Credentials             []credential
+	}{PauseImage, s.options.CNIDir, filepath.Join(s.options.ConfigDir, hostsDir), s.pluginDirs(), credentials(&s.options.Registries)})
 	if err != nil {
 		return nil, fmt.Errorf("render containerd's config: %w", err)
 	}

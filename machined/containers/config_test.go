@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestConfig(t *testing.T) {
 	flannel, addOn := &Service{options: Options{CNIUser: "flannel"}.withDefaults()}, &Service{options: Options{}.withDefaults()}
-	got, err := config(flannel.options.CNIDir, flannel.pluginDirs())
+	got, err := flannel.config()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestConfig(t *testing.T) {
 	}
 
 	// With an add-on's network all is the same, but for its plugins.
-	got, err = config(addOn.options.CNIDir, addOn.pluginDirs())
+	got, err = addOn.config()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,30 +1,20 @@
 package containers
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/api/image"
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -40,7 +30,11 @@ func TestWithContainerd(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: containerd mounts what it unpacks")
 	}
-	s := startContainerd(t, filepath.Join(artifacts, "build/programs/containerd"))
+	program := filepath.Join(artifacts, "build/programs/containerd")
+	t.Run("out of space", func(t *testing.T) { testOutOfSpace(t, program) })
+	t.Run("pulls", func(t *testing.T) { testPulls(t, program) })
+	t.Run("pulls without a network", func(t *testing.T) { testPullsWithoutNetwork(t, program) })
+	s := startContainerd(t, program, t.TempDir(), nil)
 	for _, step := range []struct {
 		name string
 		run  func(*testing.T, *Service)
@@ -48,20 +42,28 @@ func TestWithContainerd(t *testing.T) {
 		{"pause", testPause},
 		{"bad archives", testBadArchives},
 		{"good archives", testGoodArchives},
+		{"pinned images", testPinnedImages},
 		{"a client that goes away", testClientGoesAway},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, s) })
 	}
 }
 
-func startContainerd(t *testing.T, program string) *Service {
+// startContainerd runs a containerd that keeps everything below base, until the
+// test ends. change may alter the node's options.
+func startContainerd(t *testing.T, program, base string, change func(*Options)) *Service {
 	t.Helper()
-	base := t.TempDir()
+	return startContainerdIn(t, program, base, 0, change)
+}
+
+// startContainerdIn starts it in namespaces of its own.
+func startContainerdIn(t *testing.T, program, base string, cloneflags uintptr, change func(*Options)) *Service {
+	t.Helper()
 	pause := filepath.Join(base, "pause.tar")
 	if err := os.WriteFile(pause, archive(t, PauseImage), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{
+	options := Options{
 		CNIUser:      "flannel",
 		LookupUser:   func(string) (supervise.User, error) { return supervise.User{}, nil },
 		ConfigDir:    filepath.Join(base, "config"),
@@ -69,7 +71,11 @@ func startContainerd(t *testing.T, program string) *Service {
 		Socket:       filepath.Join(base, "c.sock"),
 		DataDir:      filepath.Join(base, "data"),
 		PauseArchive: pause,
-	})
+	}
+	if change != nil {
+		change(&options)
+	}
+	s, err := New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,9 +95,14 @@ func startContainerd(t *testing.T, program string) *Service {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log strings.Builder
+	log, err := os.Create(containerdLog(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
 	process := exec.Command(program, "--config", file)
-	process.Stderr = &log
+	process.Stderr = log
+	process.SysProcAttr = &syscall.SysProcAttr{Cloneflags: cloneflags}
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +110,7 @@ func startContainerd(t *testing.T, program string) *Service {
 		_ = process.Process.Signal(os.Interrupt)
 		_ = process.Wait()
 		if t.Failed() {
-			t.Log(log.String())
+			t.Log(logged(t, s))
 		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -110,57 +121,21 @@ func startContainerd(t *testing.T, program string) *Service {
 		case <-ctx.Done():
 			_ = process.Process.Kill()
 			_ = process.Wait()
-			t.Fatalf("containerd is not healthy: %v\n%s", err, log.String())
+			t.Fatalf("containerd is not healthy: %v\n%s", err, logged(t, s))
 		}
 	}
 	return s
 }
 
-// archive makes a Docker archive of one small image.
-func archive(t *testing.T, reference string) []byte {
+func containerdLog(s *Service) string { return s.options.Socket + ".log" }
+
+func logged(t *testing.T, s *Service) string {
 	t.Helper()
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	content := make([]byte, 300_000)
-	// Each image has a layer of its own: one that is unpacked already is not
-	// unpacked again, and so not checked.
-	noise := rand.New(rand.NewPCG(uint64(crc32.ChecksumIEEE([]byte(reference))), 2))
-	for i := range content {
-		content[i] = byte(noise.Uint32())
-	}
-	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "program", Mode: 0o755, Size: int64(len(content))})); err != nil {
-		t.Fatal(err)
-	}
-	_, err := w.Write(content)
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	made, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
+	text, err := os.ReadFile(containerdLog(s))
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
-	img, err := mutate.AppendLayers(empty.Image, made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", "amd64", v1.Config{Entrypoint: []string{"/program"}, Labels: map[string]string{"for": reference}}
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	tag, err := name.NewTag(reference)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if err := tarball.Write(tag, img, &out); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return string(text)
 }
 
 // upload is the API's stream of one archive.
@@ -169,6 +144,7 @@ type upload struct {
 	ctx      context.Context
 	rest     []byte
 	end      error
+	pin      bool
 	response *image.ImportResponse
 }
 
@@ -181,7 +157,9 @@ func (u *upload) Recv() (*image.ImportRequest, error) {
 	n := min(len(u.rest), 64<<10)
 	chunk := u.rest[:n]
 	u.rest = u.rest[n:]
-	return &image.ImportRequest{Chunk: chunk}, nil
+	request := &image.ImportRequest{Chunk: chunk, Pin: u.pin}
+	u.pin = false // counts in the first message
+	return request, nil
 }
 
 func (u *upload) SendAndClose(response *image.ImportResponse) error {
@@ -191,9 +169,19 @@ func (u *upload) SendAndClose(response *image.ImportResponse) error {
 
 func send(t *testing.T, s *Service, content []byte, end error) (*image.ImportResponse, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	return sendAll(t, s, &upload{rest: content, end: end})
+}
+
+func sendPinned(t *testing.T, s *Service, content []byte) (*image.ImportResponse, error) {
+	t.Helper()
+	return sendAll(t, s, &upload{rest: content, end: io.EOF, pin: true})
+}
+
+func sendAll(t *testing.T, s *Service, u *upload) (*image.ImportResponse, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	u := &upload{ctx: ctx, rest: content, end: end}
+	u.ctx = ctx
 	err := s.ImageServer().Import(u)
 	return u.response, err
 }
@@ -251,6 +239,7 @@ func testBadArchives(t *testing.T, s *Service) {
 	whole := archive(t, "example.com/bad:1")
 	flipped := bytes.Clone(whole)
 	flipped[bytes.Index(flipped, []byte{0x1f, 0x8b})+100_000] ^= 1 // within the layer
+	ociTar := ociArchive(t, "example.com/bad:4", testImage(t, "example.com/bad:4", "amd64", noise("bad:4", 300_000)))
 	before := blobs(t, s)
 	for name, content := range map[string][]byte{
 		"empty":                 nil,
@@ -264,6 +253,12 @@ func testBadArchives(t *testing.T, s *Service) {
 		"no layer":              without(t, whole, ".tar.gz"),
 		"no manifest":           without(t, whole, "manifest.json"),
 		"another tar":           without(t, without(t, whole, "manifest.json"), ".tar.gz"),
+		"another architecture":  dockerArchive(t, "example.com/bad:2", testImage(t, "example.com/bad:2", "s390x", noise("bad:2", 300_000))),
+		"OCI, truncated":        ociTar[:len(ociTar)/2],
+		"OCI, no index":         without(t, ociTar, "index.json"),
+		"OCI, architecture":     ociArchive(t, "example.com/bad:3", testImage(t, "example.com/bad:3", "s390x", noise("bad:3", 300_000))),
+		"OCI, architectures":    ociIndex(t, "example.com/bad:5", "s390x", "arm64"),
+		"OCI, no name":          ociArchive(t, "", testImage(t, "unnamed", "amd64", noise("unnamed", 300_000))),
 	} {
 		_, err := send(t, s, content, io.EOF)
 		if status.Code(err) != codes.InvalidArgument {
@@ -281,17 +276,27 @@ func testBadArchives(t *testing.T, s *Service) {
 }
 
 func testGoodArchives(t *testing.T, s *Service) {
-	plain := archive(t, "example.com/good:1")
-	for name, content := range map[string][]byte{"plain": plain, "gzip": zip(t, plain), "zstd": zstandard(t, plain)} {
-		response, err := send(t, s, content, io.EOF)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if got := response.GetImages(); len(got) != 1 || got[0].GetName() != "example.com/good:1" || got[0].GetPinned() {
-			t.Errorf("%s: imported %v", name, got)
+	const reference = "example.com/good:1"
+	img := testImage(t, reference, "amd64", noise(reference, 300_000))
+	for form, plain := range map[string][]byte{"Docker": dockerArchive(t, reference, img), "OCI": ociArchive(t, reference, img)} {
+		for name, content := range map[string][]byte{"plain": plain, "gzip": zip(t, plain), "zstd": zstandard(t, plain)} {
+			response, err := send(t, s, content, io.EOF)
+			if err != nil {
+				t.Fatalf("%s, %s: %v", form, name, err)
+			}
+			if got := response.GetImages(); len(got) != 1 || got[0].GetName() != reference || got[0].GetPinned() || got[0].GetSystem() {
+				t.Errorf("%s, %s: imported %v", form, name, got)
+			}
 		}
 	}
-	_, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/missing:1"})
+	response, err := send(t, s, ociIndex(t, "example.com/good:many", "s390x", "amd64"), io.EOF)
+	if err != nil || len(response.GetImages()) != 1 {
+		t.Errorf("for several architectures: %v, %v", response, err)
+	}
+	if _, err := s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/good:many"}); err != nil {
+		t.Error(err)
+	}
+	_, err = s.ImageServer().Remove(t.Context(), &image.RemoveRequest{Name: "example.com/missing:1"})
 	if status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), "example.com/good:1") {
 		t.Errorf("removing what is not there: %v, want NotFound with the names there are", err)
 	}
@@ -316,53 +321,4 @@ func testClientGoesAway(t *testing.T, s *Service) {
 	if _, err := send(t, s, archive(t, "example.com/good:2"), io.EOF); err != nil {
 		t.Error(err)
 	}
-}
-
-func zip(t *testing.T, content []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	_, err := w.Write(content)
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-func zstandard(t *testing.T, content []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.EncodeAll(content, nil)
-}
-
-// without copies an archive but the entries whose name ends so.
-func without(t *testing.T, content []byte, suffix string) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for r := tar.NewReader(bytes.NewReader(content)); ; {
-		header, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasSuffix(header.Name, suffix) {
-			continue
-		}
-		if err := w.WriteHeader(header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(w, r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
 }

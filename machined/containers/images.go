@@ -3,6 +3,7 @@ package containers
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
 // The label by which containerd's Kubernetes side keeps kubelet from
@@ -43,6 +45,56 @@ func (server *ImageServer) List(ctx context.Context, _ *image.ListRequest) (*ima
 	return &image.ListResponse{Images: server.service.describe(ctx, named(records))}, nil
 }
 
+// Pin keeps kubelet from removing an image, or lets it again.
+func (server *ImageServer) Pin(ctx context.Context, request *image.PinRequest) (*image.PinResponse, error) {
+	record, err := server.ask(ctx, request.GetName())
+	if err != nil {
+		return nil, err
+	}
+	if isPinned(record) == request.GetPinned() {
+		return &image.PinResponse{}, nil
+	}
+	if isSystem(record.GetName()) {
+		return nil, status.Errorf(codes.FailedPrecondition, "image %s belongs to the OS and stays pinned", record.GetName())
+	}
+	if _, err := server.service.setPinned(ctx, record, request.GetPinned()); err != nil {
+		return nil, err
+	}
+	return &image.PinResponse{}, nil
+}
+
+// setPinned writes the label, which containerd's Kubernetes side sees at once.
+// The error is the API's.
+func (s *Service) setPinned(ctx context.Context, record *imagesapi.Image, pin bool) (*imagesapi.Image, error) {
+	labels := map[string]string{}
+	if pin {
+		labels[pinnedLabel] = pinned // none removes it
+	}
+	response, err := imagesapi.NewImagesClient(s.conn).Update(ctx, &imagesapi.UpdateImageRequest{
+		// Without a target containerd 2.4 panics, though the mask leaves it alone.
+		Image:      &imagesapi.Image{Name: record.GetName(), Target: record.GetTarget(), Labels: labels},
+		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"labels." + pinnedLabel}},
+	})
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("pin or unpin %s: %w", record.GetName(), err))
+	}
+	return response.GetImage(), nil
+}
+
+// ask returns the record of an image by its name. The error is the API's.
+func (server *ImageServer) ask(ctx context.Context, name string) (*imagesapi.Image, error) {
+	records, err := server.service.records(ctx)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	found := find(named(records), name)
+	if found == nil {
+		return nil, status.Errorf(codes.NotFound, "no image %q on this node; there are: %s",
+			name, strings.Join(names(named(records)), ", "))
+	}
+	return found, nil
+}
+
 // Remove removes an image's name, and with the last name the image.
 func (server *ImageServer) Remove(ctx context.Context, request *image.RemoveRequest) (*image.RemoveResponse, error) {
 	records, err := server.service.records(ctx)
@@ -54,7 +106,7 @@ func (server *ImageServer) Remove(ctx context.Context, request *image.RemoveRequ
 		return nil, status.Errorf(codes.NotFound, "no image %q on this node; there are: %s",
 			request.GetName(), strings.Join(names(named(records)), ", "))
 	}
-	if isPinned(found) {
+	if isSystem(found.GetName()) {
 		return nil, status.Errorf(codes.FailedPrecondition, "image %s belongs to the OS and cannot be removed", found.GetName())
 	}
 	client := imagesapi.NewImagesClient(server.service.conn)
@@ -109,6 +161,9 @@ func find(records []*imagesapi.Image, name string) *imagesapi.Image {
 	return records[i]
 }
 
+// isSystem tells the images that the OS needs.
+func isSystem(name string) bool { return name == PauseImage }
+
 func isPinned(record *imagesapi.Image) bool { return record.GetLabels()[pinnedLabel] == pinned }
 
 // describe turns records into the API's form, ordered by name.
@@ -121,6 +176,7 @@ func (s *Service) describe(ctx context.Context, records []*imagesapi.Image) []*i
 			Size:    s.size(ctx, record.GetTarget(), map[string]bool{}),
 			Created: record.GetCreatedAt(),
 			Pinned:  isPinned(record),
+			System:  isSystem(record.GetName()),
 		})
 	}
 	slices.SortFunc(list, func(a, b *image.Image) int { return strings.Compare(a.GetName(), b.GetName()) })

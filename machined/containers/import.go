@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"time"
 
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
@@ -17,10 +16,8 @@ import (
 	streams "github.com/containerd/containerd/v2/core/streaming/proxy"
 	"github.com/containerd/containerd/v2/core/transfer/streaming"
 	"github.com/containerd/log"
-	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/pkg/api/image"
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -29,8 +26,6 @@ import (
 )
 
 const (
-	// maxChunk is the API's limit of one message of an import, in bytes.
-	maxChunk = 1 << 20
 	// tagOnly completes the names of images to which an OCI layout gives only a
 	// tag, as the format has it.
 	tagOnly = "keelson.local/imported"
@@ -44,74 +39,32 @@ const (
 
 // Import reads an image archive from the stream.
 func (server *ImageServer) Import(stream image.ImageService_ImportServer) error {
-	archive := &spaced{Reader: &chunks{receive: stream.Recv}, dir: server.service.options.DataDir}
-	images, err := server.service.importArchive(stream.Context(), archive, nil)
+	archive := &chunks{receive: stream.Recv}
+	pin, err := archive.begin()
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(images, func(each *image.Image) bool { return each.GetName() == PauseImage }) {
-		return server.service.undo(stream.Context(), images)
+	images, err := server.service.importArchive(stream.Context(), archive, importOptions{pin: pin, strange: true, keepFree: spaceKept})
+	if err != nil {
+		return err
 	}
 	return stream.SendAndClose(&image.ImportResponse{Images: images})
 }
 
-const (
-	// spaceKept is what an import leaves of the disk, in bytes. containerd may
-	// use the blocks that the file system keeps for etcd, and must not.
-	spaceKept = 64 << 20
-	// spaceStep is how many bytes are read between two looks at the disk.
-	spaceStep = 8 << 20
-)
-
-// spaced ends an archive with ENOSPC before it fills the disk.
-type spaced struct {
-	io.Reader
-	dir  string
-	left int
-}
-
-func (s *spaced) Read(p []byte) (int, error) {
-	if s.left <= 0 {
-		disk, err := host.ReadDisk(s.dir)
-		if err != nil {
-			return 0, err
-		}
-		if disk.Available < spaceKept {
-			return 0, unix.ENOSPC
-		}
-		s.left = spaceStep
-	}
-	n, err := s.Reader.Read(p)
-	s.left -= n
-	return n, err
-}
-
-// undo removes images of an archive that took the name of the OS's own, and
-// brings that one back. What an archive names is known only when it was read.
-// The error is the API's, also when all went well.
-func (s *Service) undo(ctx context.Context, images []*image.Image) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	client := imagesapi.NewImagesClient(s.conn)
-	for _, each := range images {
-		_, err := client.Delete(ctx, &imagesapi.DeleteImageRequest{Name: each.GetName(), Sync: true})
-		if err != nil && status.Code(err) != codes.NotFound {
-			return unavailable(fmt.Errorf("remove %s again: %w", each.GetName(), err))
-		}
-	}
-	s.mu.Lock()
-	s.hasPause = false
-	s.mu.Unlock()
-	if err := s.EnsurePause(ctx); err != nil {
-		return unavailable(err)
-	}
-	return status.Errorf(codes.FailedPrecondition, "%s is the name of the OS's own image: nothing of the archive was kept; give its image another name", PauseImage)
+// importOptions are how an archive is imported.
+type importOptions struct {
+	// pin the images that it names. Those that are pinned already stay so.
+	pin bool
+	// strange archives may not bring images of the OS.
+	strange bool
+	// keepFree is how many bytes of the disk are left to others.
+	keepFree uint64
 }
 
 // importArchive has containerd read, verify and unpack an archive, and only
 // then name its images; it returns those. containerd does all of it in its own
 // process: PID 1 passes bytes on and parses nothing. Its errors are the API's.
-func (s *Service) importArchive(ctx context.Context, archive io.Reader, labels map[string]string) (_ []*image.Image, err error) {
+func (s *Service) importArchive(ctx context.Context, archive io.Reader, options importOptions) (_ []*image.Image, err error) {
 	// One at a time: that bounds memory, and makes the images that are new
 	// afterwards this archive's.
 	select {
@@ -140,24 +93,45 @@ func (s *Service) importArchive(ctx context.Context, archive io.Reader, labels m
 			err = unavailable(fmt.Errorf("end the lease: %w", end))
 		}
 	}()
-	if err := s.transfer(ctx, lease.GetLease().GetID(), archive, labels); err != nil {
+	if err := s.transfer(ctx, lease.GetLease().GetID(), archive, options); err != nil {
 		return nil, explain(err, s.options.DataDir)
 	}
 	after, err := s.records(ctx)
 	if err != nil {
 		return nil, unavailable(err)
 	}
+	if after, err = s.awaitManaged(ctx, changed(before, after)); err != nil {
+		return nil, unavailable(err)
+	}
 	imported := changed(named(before), named(after))
 	if len(imported) == 0 {
 		return nil, status.Error(codes.InvalidArgument, "the archive names no image: export the image by its name and tag, not by its ID")
+	}
+	if err := s.check(ctx, imported, options); err != nil {
+		if failed := s.undo(ctx, before, after, imported); failed != nil {
+			return nil, failed
+		}
+		return nil, err
+	}
+	// Its record was written anew, without the label.
+	for i, record := range imported {
+		if old := find(before, record.GetName()); old != nil && isPinned(old) && !isPinned(record) {
+			if imported[i], err = s.setPinned(ctx, record, true); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return s.describe(ctx, imported), nil
 }
 
 // transfer sends the archive through containerd's transfer service.
-func (s *Service) transfer(ctx context.Context, lease string, archive io.Reader, labels map[string]string) error {
+func (s *Service) transfer(ctx context.Context, lease string, archive io.Reader, options importOptions) error {
 	ctx, cancel := context.WithCancelCause(metadata.AppendToOutgoingContext(ctx, leaseHeader, lease))
-	defer cancel(nil) // ends the sender too
+	defer cancel(nil) // ends the sender and the watch too
+	if err := enoughSpace(s.options.DataDir, options.keepFree); err != nil {
+		return err
+	}
+	go watchSpace(ctx, s.options.DataDir, options.keepFree, cancel)
 	stream, err := streams.NewStreamCreator(s.conn).Create(ctx, lease)
 	if err != nil {
 		return fmt.Errorf("open a stream to containerd: %w", err)
@@ -175,6 +149,10 @@ func (s *Service) transfer(ctx context.Context, lease string, archive io.Reader,
 	})
 	streaming.SendStream(ctx, source, stream)
 
+	labels := map[string]string{}
+	if options.pin {
+		labels[pinnedLabel] = pinned
+	}
 	platform := &types.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	from, fromErr := pack(&transfertypes.ImageImportStream{Stream: lease})
 	to, toErr := pack(&transfertypes.ImageStore{
@@ -219,28 +197,3 @@ func changed(before, after []*imagesapi.Image) []*imagesapi.Image {
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// chunks reads the bytes of a stream of messages.
-type chunks struct {
-	receive func() (*image.ImportRequest, error)
-	rest    []byte
-}
-
-func (c *chunks) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for len(c.rest) == 0 {
-		message, err := c.receive()
-		if err != nil {
-			return 0, err // io.EOF when the client is done
-		}
-		if len(message.GetChunk()) > maxChunk {
-			return 0, status.Errorf(codes.InvalidArgument, "a chunk of %d bytes; at most %d are allowed", len(message.GetChunk()), maxChunk)
-		}
-		c.rest = message.GetChunk()
-	}
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
-}

@@ -10,6 +10,7 @@ import (
 
 	versionapi "github.com/containerd/containerd/api/services/version/v1"
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/secretdir"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -40,6 +41,8 @@ type Options struct {
 	CNIUser string
 	// LookupUser finds it.
 	LookupUser func(name string) (supervise.User, error)
+	// Registries is where images are pulled from, and how.
+	Registries machineconfig.Registries
 
 	// Where things are; empty means where a node has them.
 	ConfigDir, CNIDir, PluginDir, Socket, DataDir, PauseArchive string
@@ -116,13 +119,18 @@ func (s *Service) prepare(context.Context) error {
 	s.mu.Lock()
 	s.hasPause = false
 	s.mu.Unlock()
-	text, err := config(s.options.CNIDir, s.pluginDirs())
+	text, err := s.config()
 	if err != nil {
 		return err
 	}
 	root := secretdir.Owner{UID: os.Getuid(), GID: os.Getgid()}
 	if err := secretdir.Write(s.options.ConfigDir, root, map[string][]byte{configFile: text}); err != nil {
 		return err
+	}
+	for folder, files := range registryFiles(s.options.ConfigDir, &s.options.Registries) {
+		if err := secretdir.Write(filepath.Join(s.options.ConfigDir, folder), root, files); err != nil {
+			return err
+		}
 	}
 	if s.options.CNIUser == "" {
 		if err := os.MkdirAll(s.options.PluginDir, 0o755); err != nil {
@@ -175,7 +183,7 @@ func (s *Service) EnsurePause(ctx context.Context) error {
 			return fmt.Errorf("open the pause image's archive: %w", err)
 		}
 		defer archive.Close()
-		if _, err := s.importArchive(ctx, archive, map[string]string{pinnedLabel: pinned}); err != nil {
+		if _, err := s.importArchive(ctx, archive, importOptions{pin: true}); err != nil {
 			return fmt.Errorf("import the pause image: %w", err)
 		}
 	}

@@ -60,6 +60,8 @@ type Machine struct {
 	Install  Install `yaml:"install,omitempty"`
 	Kernel   Kernel  `yaml:"kernel,omitempty"`
 	Kubelet  Kubelet `yaml:"kubelet,omitempty"`
+	// Registries says how images are pulled.
+	Registries Registries `yaml:"registries,omitempty"`
 }
 
 // Network is how a node reaches the others.
@@ -113,6 +115,67 @@ type Kubelet struct {
 	// DrainTimeout is how long a reboot or shutdown waits, before that, for pods
 	// to be evicted as their PodDisruptionBudgets allow: 0s to 24h.
 	DrainTimeout time.Duration `yaml:"drainTimeout"`
+}
+
+// Registries is where images are pulled from, and how. Without it every registry
+// is asked itself, and without credentials.
+type Registries struct {
+	// Mirrors are asked before a registry, by its host as images name it:
+	// "docker.io" or "registry.example.com:5000". "*" is every registry that is
+	// not listed.
+	Mirrors map[string]Mirror `yaml:"mirrors,omitempty"`
+	// Config is how a registry or mirror is spoken to, by its host as it is
+	// dialled. "*" is every one whose certificate nothing here is said about.
+	Config map[string]RegistryHost `yaml:"config,omitempty"`
+}
+
+// Mirror is what is asked before a registry.
+type Mirror struct {
+	// Endpoints are URLs, asked in this order: "https://mirror.example.com". What
+	// begins with http:// is spoken to without TLS.
+	Endpoints []string `yaml:"endpoints"`
+	// OverridePath says that the endpoints' paths are whole: "/v2" is not added.
+	OverridePath bool `yaml:"overridePath,omitempty"`
+	// SkipFallback leaves the registry itself out.
+	SkipFallback bool `yaml:"skipFallback,omitempty"`
+}
+
+// RegistryHost is how one registry or mirror is spoken to.
+type RegistryHost struct {
+	// Auth proves who asks.
+	Auth RegistryAuth `yaml:"auth,omitempty"`
+	// TLS says whom to trust.
+	TLS RegistryTLS `yaml:"tls,omitempty"`
+}
+
+// RegistryAuth is one of: Username and Password, Auth, IdentityToken. Pods may
+// bring others by imagePullSecrets.
+type RegistryAuth struct {
+	// Username at the registry.
+	Username string `yaml:"username,omitempty"`
+	// Password that belongs to it.
+	Password Secret `yaml:"password,omitempty"`
+	// Auth is both as Docker writes them: base64 of "username:password".
+	Auth Secret `yaml:"auth,omitempty"`
+	// IdentityToken is changed for an access token at the registry.
+	IdentityToken Secret `yaml:"identityToken,omitempty"`
+}
+
+// RegistryTLS is whom to trust. There is no way to trust everybody.
+type RegistryTLS struct {
+	// CA are certificates (PEM) of authorities that are trusted beside the public
+	// ones.
+	CA string `yaml:"ca,omitempty"`
+	// ClientIdentity is shown to registries that ask for a client certificate.
+	ClientIdentity ClientIdentity `yaml:"clientIdentity,omitempty"`
+}
+
+// ClientIdentity is a client's certificate and key (PEM).
+type ClientIdentity struct {
+	// Cert is the certificate (PEM).
+	Cert string `yaml:"cert,omitempty"`
+	// Key is the private key (PEM).
+	Key Secret `yaml:"key,omitempty"`
 }
 
 // Cluster is what holds for every node of a cluster.

@@ -71,6 +71,7 @@ func (decoder *decoder) validateMachine(machine *Machine) {
 	decoder.nodeLabels("machine.kubelet.nodeLabels", machine.Kubelet.NodeLabels)
 	decoder.between("machine.kubelet.shutdownGracePeriod", machine.Kubelet.ShutdownGracePeriod, 0, time.Hour)
 	decoder.between("machine.kubelet.drainTimeout", machine.Kubelet.DrainTimeout, 0, 24*time.Hour)
+	decoder.validateRegistries(&machine.Registries)
 }
 
 func (decoder *decoder) validateInterface(path string, link *Interface) {

@@ -38,7 +38,11 @@ func (decoder *decoder) value(node *yaml.Node, path string, value reflect.Value)
 	case reflect.Slice:
 		decoder.list(node, path, value)
 	case reflect.Map:
-		decoder.dictionary(node, path, value)
+		if value.Type().Elem().Kind() == reflect.Struct {
+			decoder.entries(node, path, value)
+		} else {
+			decoder.dictionary(node, path, value)
+		}
 	case reflect.String:
 		if decoder.scalar(node, path, "a string", "!!str") {
 			value.SetString(node.Value)
@@ -70,6 +74,10 @@ func (decoder *decoder) fields(node *yaml.Node, path string, value reflect.Value
 	for _, name := range skip {
 		known[name] = reflect.Value{}
 	}
+	if holdsSecrets(value.Type()) {
+		defer func(before bool) { decoder.secret = before }(decoder.secret)
+		decoder.secret = true
+	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, content := node.Content[i], node.Content[i+1]
@@ -88,6 +96,16 @@ func (decoder *decoder) fields(node *yaml.Node, path string, value reflect.Value
 			decoder.value(content, path+"."+key.Value, field)
 		}
 	}
+}
+
+// holdsSecrets tells whether a struct has a field that must not be quoted.
+func holdsSecrets(kind reflect.Type) bool {
+	for i := range kind.NumField() {
+		if kind.Field(i).Type == reflect.TypeFor[Secret]() {
+			return true
+		}
+	}
+	return false
 }
 
 func (decoder *decoder) unknownField(name string, names []string) string {
@@ -140,6 +158,34 @@ func (decoder *decoder) dictionary(node *yaml.Node, path string, value reflect.V
 		}
 	}
 	value.Set(reflect.ValueOf(texts))
+}
+
+// entries decodes a mapping of names to fields.
+func (decoder *decoder) entries(node *yaml.Node, path string, value reflect.Value) {
+	if node.Kind != yaml.MappingNode {
+		decoder.failAt(path, "expected names and fields, found %s", describe(node))
+		return
+	}
+	entries := reflect.MakeMap(value.Type())
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, content := node.Content[i], node.Content[i+1]
+		item := keyed(path, key.Value)
+		decoder.positions[item] = position{key.Line, key.Column}
+		switch {
+		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
+			decoder.failAt(item, "expected a name")
+			continue
+		case entries.MapIndex(reflect.ValueOf(key.Value)).IsValid():
+			decoder.failAt(item, "given twice")
+			continue
+		}
+		entry := reflect.New(value.Type().Elem()).Elem()
+		if content.Tag != "!!null" {
+			decoder.fields(content, item, entry)
+		}
+		entries.SetMapIndex(reflect.ValueOf(key.Value), entry)
+	}
+	value.Set(entries)
 }
 
 // scalar tells whether a node is a scalar with the tag, and reports it if not.

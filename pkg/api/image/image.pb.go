@@ -113,8 +113,10 @@ type Image struct {
 	// Bytes of the image's content as stored, layers compressed.
 	Size    int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	Created *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
-	// The OS needs this image: it is never collected or removed.
-	Pinned        bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Never removed by kubelet, however full the disk gets.
+	Pinned bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// The OS needs this image: it stays pinned and cannot be removed.
+	System        bool `protobuf:"varint,6,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -184,10 +186,20 @@ func (x *Image) GetPinned() bool {
 	return false
 }
 
+func (x *Image) GetSystem() bool {
+	if x != nil {
+		return x.System
+	}
+	return false
+}
+
 type ImportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The next bytes of the archive; at most 1 MiB.
-	Chunk         []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	Chunk []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// Pin the images. Counts in the first message only. An image that is pinned
+	// already stays so.
+	Pin           bool `protobuf:"varint,2,opt,name=pin,proto3" json:"pin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -227,6 +239,13 @@ func (x *ImportRequest) GetChunk() []byte {
 		return x.Chunk
 	}
 	return nil
+}
+
+func (x *ImportRequest) GetPin() bool {
+	if x != nil {
+		return x.Pin
+	}
+	return false
 }
 
 type ImportResponse struct {
@@ -274,6 +293,277 @@ func (x *ImportResponse) GetImages() []*Image {
 	return nil
 }
 
+// SpreadRequest is an ImportRequest that may name nodes: apid hands messages on
+// as they are.
+type SpreadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ImportRequest.
+	Chunk []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// As in ImportRequest.
+	Pin bool `protobuf:"varint,2,opt,name=pin,proto3" json:"pin,omitempty"`
+	// Names or addresses of the nodes, at most 64. In the first message only.
+	Nodes         []string `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpreadRequest) Reset() {
+	*x = SpreadRequest{}
+	mi := &file_pkg_api_image_image_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpreadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpreadRequest) ProtoMessage() {}
+
+func (x *SpreadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_image_image_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpreadRequest.ProtoReflect.Descriptor instead.
+func (*SpreadRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SpreadRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+func (x *SpreadRequest) GetPin() bool {
+	if x != nil {
+		return x.Pin
+	}
+	return false
+}
+
+func (x *SpreadRequest) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// SpreadResponse is the outcome on one node.
+type SpreadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node, as the request names it.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Images that the archive held, now on the node.
+	Images []*Image `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	// Why none was imported; absent when all went well.
+	Failure       *SpreadFailure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpreadResponse) Reset() {
+	*x = SpreadResponse{}
+	mi := &file_pkg_api_image_image_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpreadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpreadResponse) ProtoMessage() {}
+
+func (x *SpreadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_image_image_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpreadResponse.ProtoReflect.Descriptor instead.
+func (*SpreadResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SpreadResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SpreadResponse) GetImages() []*Image {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *SpreadResponse) GetFailure() *SpreadFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+type SpreadFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A gRPC status code.
+	Code          uint32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpreadFailure) Reset() {
+	*x = SpreadFailure{}
+	mi := &file_pkg_api_image_image_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpreadFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpreadFailure) ProtoMessage() {}
+
+func (x *SpreadFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_image_image_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpreadFailure.ProtoReflect.Descriptor instead.
+func (*SpreadFailure) Descriptor() ([]byte, []int) {
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SpreadFailure) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *SpreadFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type PinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// false: kubelet may remove it again.
+	Pinned        bool `protobuf:"varint,2,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinRequest) Reset() {
+	*x = PinRequest{}
+	mi := &file_pkg_api_image_image_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinRequest) ProtoMessage() {}
+
+func (x *PinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_image_image_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
+func (*PinRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PinRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PinRequest) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+type PinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinResponse) Reset() {
+	*x = PinResponse{}
+	mi := &file_pkg_api_image_image_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinResponse) ProtoMessage() {}
+
+func (x *PinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_api_image_image_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
+func (*PinResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{9}
+}
+
 type RemoveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -283,7 +573,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_pkg_api_image_image_proto_msgTypes[5]
+	mi := &file_pkg_api_image_image_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +585,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_image_image_proto_msgTypes[5]
+	mi := &file_pkg_api_image_image_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +598,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{5}
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoveRequest) GetName() string {
@@ -326,7 +616,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_pkg_api_image_image_proto_msgTypes[6]
+	mi := &file_pkg_api_image_image_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +628,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_api_image_image_proto_msgTypes[6]
+	mi := &file_pkg_api_image_image_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +641,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{6}
+	return file_pkg_api_image_image_proto_rawDescGZIP(), []int{11}
 }
 
 var File_pkg_api_image_image_proto protoreflect.FileDescriptor
@@ -361,23 +651,43 @@ const file_pkg_api_image_image_proto_rawDesc = "" +
 	"\x19pkg/api/image/image.proto\x12\x10keelson.image.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\r\n" +
 	"\vListRequest\"?\n" +
 	"\fListResponse\x12/\n" +
-	"\x06images\x18\x01 \x03(\v2\x17.keelson.image.v1.ImageR\x06images\"\x95\x01\n" +
+	"\x06images\x18\x01 \x03(\v2\x17.keelson.image.v1.ImageR\x06images\"\xad\x01\n" +
 	"\x05Image\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x124\n" +
 	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x16\n" +
-	"\x06pinned\x18\x05 \x01(\bR\x06pinned\"%\n" +
+	"\x06pinned\x18\x05 \x01(\bR\x06pinned\x12\x16\n" +
+	"\x06system\x18\x06 \x01(\bR\x06system\"7\n" +
 	"\rImportRequest\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"A\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x10\n" +
+	"\x03pin\x18\x02 \x01(\bR\x03pin\"A\n" +
 	"\x0eImportResponse\x12/\n" +
-	"\x06images\x18\x01 \x03(\v2\x17.keelson.image.v1.ImageR\x06images\"#\n" +
+	"\x06images\x18\x01 \x03(\v2\x17.keelson.image.v1.ImageR\x06images\"M\n" +
+	"\rSpreadRequest\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x10\n" +
+	"\x03pin\x18\x02 \x01(\bR\x03pin\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\tR\x05nodes\"\x90\x01\n" +
+	"\x0eSpreadResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12/\n" +
+	"\x06images\x18\x02 \x03(\v2\x17.keelson.image.v1.ImageR\x06images\x129\n" +
+	"\afailure\x18\x03 \x01(\v2\x1f.keelson.image.v1.SpreadFailureR\afailure\"=\n" +
+	"\rSpreadFailure\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"8\n" +
+	"\n" +
+	"PinRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06pinned\x18\x02 \x01(\bR\x06pinned\"\r\n" +
+	"\vPinResponse\"#\n" +
 	"\rRemoveRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x10\n" +
-	"\x0eRemoveResponse2\xf1\x01\n" +
+	"\x0eRemoveResponse2\x86\x03\n" +
 	"\fImageService\x12E\n" +
 	"\x04List\x12\x1d.keelson.image.v1.ListRequest\x1a\x1e.keelson.image.v1.ListResponse\x12M\n" +
-	"\x06Import\x12\x1f.keelson.image.v1.ImportRequest\x1a .keelson.image.v1.ImportResponse(\x01\x12K\n" +
+	"\x06Import\x12\x1f.keelson.image.v1.ImportRequest\x1a .keelson.image.v1.ImportResponse(\x01\x12O\n" +
+	"\x06Spread\x12\x1f.keelson.image.v1.SpreadRequest\x1a .keelson.image.v1.SpreadResponse(\x010\x01\x12B\n" +
+	"\x03Pin\x12\x1c.keelson.image.v1.PinRequest\x1a\x1d.keelson.image.v1.PinResponse\x12K\n" +
 	"\x06Remove\x12\x1f.keelson.image.v1.RemoveRequest\x1a .keelson.image.v1.RemoveResponseB-Z+github.com/keelson-os/keelson/pkg/api/imageb\x06proto3"
 
 var (
@@ -392,32 +702,43 @@ func file_pkg_api_image_image_proto_rawDescGZIP() []byte {
 	return file_pkg_api_image_image_proto_rawDescData
 }
 
-var file_pkg_api_image_image_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_pkg_api_image_image_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pkg_api_image_image_proto_goTypes = []any{
 	(*ListRequest)(nil),           // 0: keelson.image.v1.ListRequest
 	(*ListResponse)(nil),          // 1: keelson.image.v1.ListResponse
 	(*Image)(nil),                 // 2: keelson.image.v1.Image
 	(*ImportRequest)(nil),         // 3: keelson.image.v1.ImportRequest
 	(*ImportResponse)(nil),        // 4: keelson.image.v1.ImportResponse
-	(*RemoveRequest)(nil),         // 5: keelson.image.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 6: keelson.image.v1.RemoveResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*SpreadRequest)(nil),         // 5: keelson.image.v1.SpreadRequest
+	(*SpreadResponse)(nil),        // 6: keelson.image.v1.SpreadResponse
+	(*SpreadFailure)(nil),         // 7: keelson.image.v1.SpreadFailure
+	(*PinRequest)(nil),            // 8: keelson.image.v1.PinRequest
+	(*PinResponse)(nil),           // 9: keelson.image.v1.PinResponse
+	(*RemoveRequest)(nil),         // 10: keelson.image.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 11: keelson.image.v1.RemoveResponse
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_pkg_api_image_image_proto_depIdxs = []int32{
-	2, // 0: keelson.image.v1.ListResponse.images:type_name -> keelson.image.v1.Image
-	7, // 1: keelson.image.v1.Image.created:type_name -> google.protobuf.Timestamp
-	2, // 2: keelson.image.v1.ImportResponse.images:type_name -> keelson.image.v1.Image
-	0, // 3: keelson.image.v1.ImageService.List:input_type -> keelson.image.v1.ListRequest
-	3, // 4: keelson.image.v1.ImageService.Import:input_type -> keelson.image.v1.ImportRequest
-	5, // 5: keelson.image.v1.ImageService.Remove:input_type -> keelson.image.v1.RemoveRequest
-	1, // 6: keelson.image.v1.ImageService.List:output_type -> keelson.image.v1.ListResponse
-	4, // 7: keelson.image.v1.ImageService.Import:output_type -> keelson.image.v1.ImportResponse
-	6, // 8: keelson.image.v1.ImageService.Remove:output_type -> keelson.image.v1.RemoveResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: keelson.image.v1.ListResponse.images:type_name -> keelson.image.v1.Image
+	12, // 1: keelson.image.v1.Image.created:type_name -> google.protobuf.Timestamp
+	2,  // 2: keelson.image.v1.ImportResponse.images:type_name -> keelson.image.v1.Image
+	2,  // 3: keelson.image.v1.SpreadResponse.images:type_name -> keelson.image.v1.Image
+	7,  // 4: keelson.image.v1.SpreadResponse.failure:type_name -> keelson.image.v1.SpreadFailure
+	0,  // 5: keelson.image.v1.ImageService.List:input_type -> keelson.image.v1.ListRequest
+	3,  // 6: keelson.image.v1.ImageService.Import:input_type -> keelson.image.v1.ImportRequest
+	5,  // 7: keelson.image.v1.ImageService.Spread:input_type -> keelson.image.v1.SpreadRequest
+	8,  // 8: keelson.image.v1.ImageService.Pin:input_type -> keelson.image.v1.PinRequest
+	10, // 9: keelson.image.v1.ImageService.Remove:input_type -> keelson.image.v1.RemoveRequest
+	1,  // 10: keelson.image.v1.ImageService.List:output_type -> keelson.image.v1.ListResponse
+	4,  // 11: keelson.image.v1.ImageService.Import:output_type -> keelson.image.v1.ImportResponse
+	6,  // 12: keelson.image.v1.ImageService.Spread:output_type -> keelson.image.v1.SpreadResponse
+	9,  // 13: keelson.image.v1.ImageService.Pin:output_type -> keelson.image.v1.PinResponse
+	11, // 14: keelson.image.v1.ImageService.Remove:output_type -> keelson.image.v1.RemoveResponse
+	10, // [10:15] is the sub-list for method output_type
+	5,  // [5:10] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_pkg_api_image_image_proto_init() }
@@ -431,7 +752,7 @@ func file_pkg_api_image_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_api_image_image_proto_rawDesc), len(file_pkg_api_image_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ImageService_List_FullMethodName   = "/keelson.image.v1.ImageService/List"
 	ImageService_Import_FullMethodName = "/keelson.image.v1.ImageService/Import"
+	ImageService_Spread_FullMethodName = "/keelson.image.v1.ImageService/Spread"
+	ImageService_Pin_FullMethodName    = "/keelson.image.v1.ImageService/Pin"
 	ImageService_Remove_FullMethodName = "/keelson.image.v1.ImageService/Remove"
 )
 
@@ -36,6 +38,17 @@ type ImageServiceClient interface {
 	// truncated or no image archive, ResourceExhausted when the disk is full; in
 	// both cases no image was added.
 	Import(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportRequest, ImportResponse], error)
+	// Spread imports one archive on several nodes: it is sent once, to a
+	// control-plane node, whose apid hands each chunk on to all of them as it
+	// comes. The nodes answer one by one, in any order; one that fails, or is so
+	// slow that the others wait for it, is answered for with a failure and costs
+	// them nothing. The call itself fails only when it cannot begin or the client
+	// does not go through with it.
+	Spread(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SpreadRequest, SpreadResponse], error)
+	// Pin keeps kubelet from removing an image when the disk fills up, or lets it
+	// again. NotFound names the images there are; FailedPrecondition for an image
+	// the OS needs.
+	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error)
 	// Remove removes an image by its name. NotFound names the images there are;
 	// FailedPrecondition for an image the OS needs.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
@@ -72,6 +85,29 @@ func (c *imageServiceClient) Import(ctx context.Context, opts ...grpc.CallOption
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ImageService_ImportClient = grpc.ClientStreamingClient[ImportRequest, ImportResponse]
 
+func (c *imageServiceClient) Spread(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SpreadRequest, SpreadResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ImageService_ServiceDesc.Streams[1], ImageService_Spread_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SpreadRequest, SpreadResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_SpreadClient = grpc.BidiStreamingClient[SpreadRequest, SpreadResponse]
+
+func (c *imageServiceClient) Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PinResponse)
+	err := c.cc.Invoke(ctx, ImageService_Pin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *imageServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveResponse)
@@ -92,6 +128,17 @@ type ImageServiceServer interface {
 	// truncated or no image archive, ResourceExhausted when the disk is full; in
 	// both cases no image was added.
 	Import(grpc.ClientStreamingServer[ImportRequest, ImportResponse]) error
+	// Spread imports one archive on several nodes: it is sent once, to a
+	// control-plane node, whose apid hands each chunk on to all of them as it
+	// comes. The nodes answer one by one, in any order; one that fails, or is so
+	// slow that the others wait for it, is answered for with a failure and costs
+	// them nothing. The call itself fails only when it cannot begin or the client
+	// does not go through with it.
+	Spread(grpc.BidiStreamingServer[SpreadRequest, SpreadResponse]) error
+	// Pin keeps kubelet from removing an image when the disk fills up, or lets it
+	// again. NotFound names the images there are; FailedPrecondition for an image
+	// the OS needs.
+	Pin(context.Context, *PinRequest) (*PinResponse, error)
 	// Remove removes an image by its name. NotFound names the images there are;
 	// FailedPrecondition for an image the OS needs.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
@@ -110,6 +157,12 @@ func (UnimplementedImageServiceServer) List(context.Context, *ListRequest) (*Lis
 }
 func (UnimplementedImageServiceServer) Import(grpc.ClientStreamingServer[ImportRequest, ImportResponse]) error {
 	return status.Error(codes.Unimplemented, "method Import not implemented")
+}
+func (UnimplementedImageServiceServer) Spread(grpc.BidiStreamingServer[SpreadRequest, SpreadResponse]) error {
+	return status.Error(codes.Unimplemented, "method Spread not implemented")
+}
+func (UnimplementedImageServiceServer) Pin(context.Context, *PinRequest) (*PinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pin not implemented")
 }
 func (UnimplementedImageServiceServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
@@ -160,6 +213,31 @@ func _ImageService_Import_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ImageService_ImportServer = grpc.ClientStreamingServer[ImportRequest, ImportResponse]
 
+func _ImageService_Spread_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ImageServiceServer).Spread(&grpc.GenericServerStream[SpreadRequest, SpreadResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_SpreadServer = grpc.BidiStreamingServer[SpreadRequest, SpreadResponse]
+
+func _ImageService_Pin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).Pin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_Pin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).Pin(ctx, req.(*PinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ImageService_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RemoveRequest)
 	if err := dec(in); err != nil {
@@ -190,6 +268,10 @@ var ImageService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ImageService_List_Handler,
 		},
 		{
+			MethodName: "Pin",
+			Handler:    _ImageService_Pin_Handler,
+		},
+		{
 			MethodName: "Remove",
 			Handler:    _ImageService_Remove_Handler,
 		},
@@ -198,6 +280,12 @@ var ImageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Import",
 			Handler:       _ImageService_Import_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Spread",
+			Handler:       _ImageService_Spread_Handler,
+			ServerStreams: true,
 			ClientStreams: true,
 		},
 	},
