@@ -15,14 +15,15 @@ import (
 // anything is taken from.
 type debianTree struct {
 	*tree
+	what     string
 	packages map[string]debPackage
 	needy    []string        // programs and libraries whose libraries are still to be added
 	used     map[string]bool // packages
 	err      error           // the first one
 }
 
-func newDebianTree(packages map[string]debPackage) *debianTree {
-	d := &debianTree{tree: newTree(), packages: packages, used: map[string]bool{}}
+func newDebianTree(what string, packages map[string]debPackage) *debianTree {
+	d := &debianTree{tree: newTree(), what: what, packages: packages, used: map[string]bool{}}
 	for name, target := range map[string]string{
 		"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "../run",
 	} {

@@ -23,6 +23,8 @@ var shopPrograms = []program{
 var shopPackages = []string{
 	// Servers and their programs; initdb runs its steps by /bin/sh.
 	"nginx", "nginx-common", "redis-server", "redis-tools", "postgresql-15", "postgresql-client-15", "dash",
+	// initdb asks the program locale which there are.
+	"libc-bin",
 	// Libraries of all of them, …
 	"libc6", "libssl3", "zlib1g",
 	// … of nginx, …
@@ -125,8 +127,8 @@ func (b *build) shopContainers(packages map[string]debPackage) ([]container, err
 	if err != nil {
 		return nil, err
 	}
-	// The signals with which nginx ends what is under way and PostgreSQL ends what
-	// its clients do; by default both would wait for something else.
+	// By these signals nginx finishes what is under way, and PostgreSQL does not
+	// wait until its clients leave.
 	return []container{
 		{"keelson.local/shop-front:1", layers[0], v1.Config{Entrypoint: []string{"/usr/sbin/nginx"}, User: frontUser, StopSignal: "SIGQUIT"}},
 		{"keelson.local/shop-cache:1", layers[1], v1.Config{Entrypoint: []string{"/usr/bin/redis-server"}, User: cacheUser}},
@@ -158,13 +160,13 @@ func (b *build) serverLayers(packages map[string]debPackage, servers []*debianTr
 			}
 		}
 	}
-	below := newDebianTree(packages)
+	below := newDebianTree("libraries", packages)
 	below.loader()
 	below.libraries(shared)
 	if err := below.copyrights(nil); err != nil {
 		return nil, err
 	}
-	base, err := b.compressedLayer("libraries", below.tree)
+	base, err := b.compressedLayer(below.what, below.tree)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +179,7 @@ func (b *build) serverLayers(packages map[string]debPackage, servers []*debianTr
 		if err := server.copyrights(below); err != nil {
 			return nil, err
 		}
-		own, err := b.compressedLayer(fmt.Sprintf("server %d", i+1), server.tree)
+		own, err := b.compressedLayer(server.what, server.tree)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +190,7 @@ func (b *build) serverLayers(packages map[string]debPackage, servers []*debianTr
 
 // frontTree is nginx, and the files that it serves itself.
 func (b *build) frontTree(packages map[string]debPackage) (*debianTree, error) {
-	d := newDebianTree(packages)
+	d := newDebianTree("nginx", packages)
 	d.program("nginx", "usr/sbin/nginx", "usr/sbin/nginx")
 	d.data("nginx-common", "etc/nginx/mime.types", "etc/nginx/mime.types")
 	d.text("etc/passwd", "nginx:x:101:101::/:/nonexistent\n")
@@ -207,7 +209,7 @@ func (b *build) frontTree(packages map[string]debPackage) (*debianTree, error) {
 }
 
 func cacheTree(packages map[string]debPackage) *debianTree {
-	d := newDebianTree(packages)
+	d := newDebianTree("redis", packages)
 	// Debian's redis-server is a link to a program of redis-tools, which acts by
 	// its name.
 	d.used["redis-server"] = true
@@ -221,8 +223,10 @@ func cacheTree(packages map[string]debPackage) *debianTree {
 // databaseTree is PostgreSQL without its just-in-time compiler, which would be
 // larger than the rest, and without most extensions.
 func (b *build) databaseTree(packages map[string]debPackage) *debianTree {
-	d := newDebianTree(packages)
+	d := newDebianTree("postgresql", packages)
 	d.program("dash", "bin/dash", "usr/bin/sh")
+	d.program("libc-bin", "usr/bin/locale", "usr/bin/locale")
+	d.folder("libc-bin", "usr/lib/locale/C.utf8")
 	for _, name := range []string{"postgres", "initdb"} {
 		d.program("postgresql-15", postgresLib+"/bin/"+name, postgresLib+"/bin/"+name)
 	}
@@ -243,6 +247,7 @@ func (b *build) databaseTree(packages map[string]debPackage) *debianTree {
 	d.file("etc/postgresql/pg_hba.conf", b.shopFile("database", "pg_hba.conf"), 0o644)
 	d.text("etc/passwd", "postgres:x:103:103::/var/lib/postgresql:/bin/sh\n")
 	d.text("etc/group", "postgres:x:103:\n")
+	d.dir("usr/share/zoneinfo", 0o755) // empty: it knows UTC by itself
 	d.dir("run/postgresql", 0o755)
 	d.dir("var/lib/postgresql", 0o755)
 	return d

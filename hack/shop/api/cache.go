@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
@@ -25,14 +26,18 @@ const (
 type cache struct{ client *redis.Client }
 
 func openCache(address string) *cache {
+	// What it would log comes back as errors, too.
+	logging.Disable()
 	return &cache{redis.NewClient(&redis.Options{
 		Addr:                  address,
 		DialTimeout:           cacheTimeout,
 		ReadTimeout:           cacheTimeout,
 		WriteTimeout:          cacheTimeout,
 		ContextTimeoutEnabled: true,
-		MaxRetries:            1,
-		PoolSize:              10,
+		// Once more is for a connection that the server has closed meanwhile.
+		MaxRetries:    1,
+		DialerRetries: 1,
+		PoolSize:      10,
 		// The server is older than these, and one of Redis' own services.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
