@@ -53,8 +53,9 @@ const (
 	postgresShare = "usr/share/postgresql/15"
 )
 
-// postgresPath is the PATH of the database's image, for osctl exec.
-const postgresPath = "PATH=/" + postgresLib + "/bin:/usr/bin"
+// databaseEnv is for osctl exec: where the programs are, and that psql shall not
+// look for a program that shows its output page by page.
+var databaseEnv = []string{"PATH=/" + postgresLib + "/bin:/usr/bin", "PAGER="}
 
 // makeShop makes one archive of all images: what they share is in it once, and
 // one import brings them all.
@@ -132,7 +133,7 @@ func (b *build) shopContainers(packages map[string]debPackage) ([]container, err
 	return []container{
 		{"keelson.local/shop-front:1", layers[0], v1.Config{Entrypoint: []string{"/usr/sbin/nginx"}, User: frontUser, StopSignal: "SIGQUIT"}},
 		{"keelson.local/shop-cache:1", layers[1], v1.Config{Entrypoint: []string{"/usr/bin/redis-server"}, User: cacheUser}},
-		{"keelson.local/shop-database:1", layers[2], v1.Config{Entrypoint: []string{"/usr/bin/shop-database"}, User: databaseUser, Env: []string{postgresPath}, StopSignal: "SIGINT"}},
+		{"keelson.local/shop-database:1", layers[2], v1.Config{Entrypoint: []string{"/usr/bin/shop-database"}, User: databaseUser, Env: databaseEnv, StopSignal: "SIGINT"}},
 		// Two versions, of the same program, for a rolling update.
 		{"keelson.local/shop-api:1", []layer{api}, v1.Config{Entrypoint: []string{"/shop-api"}, User: apiUser, Env: []string{"SHOP_VERSION=1"}}},
 		{"keelson.local/shop-api:2", []layer{api}, v1.Config{Entrypoint: []string{"/shop-api"}, User: apiUser, Env: []string{"SHOP_VERSION=2"}}},

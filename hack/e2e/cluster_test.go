@@ -17,6 +17,7 @@ func TestCluster(t *testing.T) {
 		{"archives that are no images leave nothing", testBadArchives},
 		{"images are imported and removed", testImages},
 		{"a deployment serves its page by Service name", testDeployment},
+		{"the example shop sells, scales and is updated", testShop},
 		{"names resolve", testNames},
 		{"exec", testExec},
 		{"logs follow", testLogsFollow},

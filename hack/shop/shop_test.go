@@ -62,6 +62,11 @@ func TestTheShopServesItsPage(t *testing.T) {
 	expect(t, postJSON(t, `{"product": "1"}`), "400 Bad Request")
 	expect(t, get(t, "/api/products"), `"name":"Anchor","cents":4900,"stock":19`, `"orders":4`)
 
+	out, err := pods["database"].command([]string{"psql", "-c", "TABLE products", "shop"}).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "Anchor") {
+		t.Errorf("psql in the database's pod: %v: %s", err, out)
+	}
+
 	pods["cache"].stop()
 	expect(t, get(t, "/"), "200 OK", "the cache is away", "Products from the database", "Orders so far: 4.")
 	pods["cache"].start()
