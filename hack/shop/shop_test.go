@@ -34,6 +34,11 @@ func TestTheShopServesItsPage(t *testing.T) {
 			}
 		}
 	})
+	// What a first start leaves whose power was cut.
+	half := pods["database"].command([]string{"sh", "-c", "mkdir /var/lib/postgresql/15.new && echo 15 >/var/lib/postgresql/15.new/PG_VERSION"})
+	if out, err := half.CombinedOutput(); err != nil {
+		t.Fatalf("leave half a database: %v: %s", err, out)
+	}
 	// At once, as in a cluster: each must cope with the others not being there.
 	for _, p := range pods {
 		p.start()
