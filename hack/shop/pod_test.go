@@ -239,6 +239,8 @@ func (p *pod) probe(probe *corev1.Probe) error {
 // log is what the container has printed.
 func (p *pod) log() string {
 	text, err := os.ReadFile(filepath.Join(os.Getenv(workDir), p.name, "log"))
-	p.do(err)
+	if err != nil {
+		return err.Error() // it was not started
+	}
 	return string(text)
 }
