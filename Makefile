@@ -23,6 +23,10 @@ image: setup ## Build the OS image and bin/osctl
 	@go run ./images -out $(OUT) all
 	@go build -o bin/osctl ./osctl
 
+.PHONY: shop
+shop: setup ## Build the images of the example shop, docs/shop.md
+	@go run ./images -out $(OUT) shop
+
 .PHONY: up
 up: image ## Build everything, start a one-node cluster, run a sample workload on it
 	@hack/up.sh $(CLUSTER) $(OUT)
@@ -32,7 +36,7 @@ down: ## Destroy the cluster that "make up" started
 	@test ! -x bin/osctl || bin/osctl cluster destroy $(CLUSTER)
 
 .PHONY: test
-test: image ## Run all tests, those that boot VMs included
+test: image shop ## Run all tests, those that boot VMs included
 	KEELSON_ARTIFACTS=$(abspath $(OUT)) go test -timeout 20m $$(go list ./... | grep -v /hack/e2e)
 	KEELSON_ARTIFACTS=$(abspath $(OUT)) go test -count=1 -timeout $(TEST_TIMEOUT) ./hack/e2e
 

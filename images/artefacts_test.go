@@ -20,6 +20,7 @@ import (
 
 	"github.com/cavaliergopher/cpio"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/klauspost/compress/zstd"
 )
@@ -57,7 +58,7 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range artefacts {
+	for _, name := range append([]string{"shop.tar"}, artefacts...) {
 		one, err := first.digest(first.path(name))
 		if err != nil {
 			t.Fatal(err)
@@ -343,21 +344,30 @@ func TestBillOfMaterialsNamesEverything(t *testing.T) {
 	}
 }
 
-func TestSampleImageIsAnImage(t *testing.T) {
+func TestSampleImagesShareTheirOneLayer(t *testing.T) {
 	b := artefactsForTest(t)
-	tag, err := name.NewTag(sampleImage)
-	if err != nil {
-		t.Fatal(err)
+	layers := map[v1.Hash]bool{}
+	for _, each := range sampleImages {
+		tag, err := name.NewTag(each.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := tarball.ImageFromPath(b.path("sample-web.tar"), &tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := image.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config.Architecture != "amd64" || strings.Join(config.Config.Entrypoint, " ") != "/sample-web" || config.Config.User == "" {
+			t.Errorf("%s has the config %+v", each.name, config.Config)
+		}
+		for _, diffID := range config.RootFS.DiffIDs {
+			layers[diffID] = true
+		}
 	}
-	image, err := tarball.ImageFromPath(b.path("sample-web.tar"), &tag)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if config.Architecture != "amd64" || strings.Join(config.Config.Entrypoint, " ") != "/sample-web" || config.Config.User == "" {
-		t.Errorf("config %+v", config.Config)
+	if len(layers) != 1 {
+		t.Errorf("the images have %d different layers, expected 1", len(layers))
 	}
 }

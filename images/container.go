@@ -3,21 +3,29 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash"
+	"io"
 	"path"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 )
 
-// sampleImage is the name of the sample workload's image.
-const sampleImage = "keelson.local/sample-web:1"
+// sampleImages are the images of the sample workload: one program whose
+// environment says which version it is, for rolling updates. The last one never
+// gets ready, for updates that are undone.
+var sampleImages = []struct {
+	name string
+	env  []string
+}{
+	{"keelson.local/sample-web:1", []string{"SAMPLE_VERSION=1"}},
+	{"keelson.local/sample-web:2", []string{"SAMPLE_VERSION=2"}},
+	{"keelson.local/sample-web:broken", []string{"SAMPLE_VERSION=broken", "SAMPLE_BROKEN=true"}},
+}
 
 func (b *build) makeSample(context.Context) error {
 	p := programNamed("sample")
@@ -25,51 +33,94 @@ func (b *build) makeSample(context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.once("sample workload's image", []string{b.path("sample-web.tar")}, []string{sum}, func(partial []string) error {
-		return b.writeImage(partial[0], sampleImage, p, "/sample-web", "65534:65534")
+	return b.once("sample workload's images", []string{b.path("sample-web.tar")}, []string{sum}, func(partial []string) error {
+		files, err := b.programLayer(p, "/sample-web")
+		if err != nil {
+			return err
+		}
+		var images []container
+		for _, each := range sampleImages {
+			images = append(images, container{
+				name:   each.name,
+				layers: []layer{files},
+				config: v1.Config{Entrypoint: []string{"/sample-web"}, User: "65534:65534", Env: each.env},
+			})
+		}
+		return b.writeArchive(partial[0], images)
 	})
 }
 
-// writeImage writes an archive (as "docker save" does) of a container image
-// that holds one program and runs it as user.
-func (b *build) writeImage(file, reference string, p program, entrypoint, user string) error {
+// writeImage writes an archive of a container image that holds one program and
+// runs it as user.
+func (b *build) writeImage(file, name string, p program, entrypoint, user string) error {
+	files, err := b.programLayer(p, entrypoint)
+	if err != nil {
+		return err
+	}
+	return b.writeArchive(file, []container{{
+		name:   name,
+		layers: []layer{files},
+		config: v1.Config{Entrypoint: []string{entrypoint}, User: user},
+	}})
+}
+
+// programLayer is the layer of an image that holds nothing but a program. It is
+// not compressed: the root image compresses it better together with the rest,
+// and nothing has to unpack it on a node's first boot.
+func (b *build) programLayer(p program, entrypoint string) (layer, error) {
 	t := newTree()
 	t.file(strings.TrimPrefix(entrypoint, "/"), b.program(p), 0o755)
-	// What a container runtime mounts, and what some programs expect.
+	addMountPoints(t)
+	var content bytes.Buffer
+	if err := t.writeTar(&content, b.epoch); err != nil {
+		return layer{}, err
+	}
+	sum := sha256.New()
+	sum.Write(content.Bytes())
+	return layer{what: path.Base(entrypoint), content: content.Bytes(), diffID: hashOf(sum)}, nil
+}
+
+// addMountPoints adds what a container runtime mounts something on, and what
+// some programs expect.
+func addMountPoints(t *tree) {
 	for _, dir := range []string{"dev", "etc", "proc", "sys"} {
 		t.dir(dir, 0o755)
 	}
-	var layer bytes.Buffer
-	if err := t.writeTar(&layer, b.epoch); err != nil {
-		return err
-	}
-	// Not compressed: the root image compresses it better together with the
-	// rest, and nothing has to unpack it on a node's first boot.
-	image, err := mutate.Append(empty.Image, mutate.Addendum{
-		Layer:   static.NewLayer(layer.Bytes(), types.DockerUncompressedLayer),
-		History: v1.History{Created: v1.Time{Time: b.epoch}, CreatedBy: path.Base(entrypoint)},
-	})
+}
+
+// container is one container image.
+type container struct {
+	name   string // with its tag
+	layers []layer
+	config v1.Config
+}
+
+// layer is a part of container images; images may share it.
+type layer struct {
+	what    string // for the image's history
+	content []byte // a tar archive, or one compressed by zstd
+	diffID  v1.Hash
+}
+
+// compressedLayer is a layer of files, compressed.
+func (b *build) compressedLayer(what string, t *tree) (layer, error) {
+	var content bytes.Buffer
+	// One at a time: what several encoders write depends on nothing else either,
+	// but nobody promises so.
+	compressed, err := zstd.NewWriter(&content, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		return fmt.Errorf("make the image %s: %w", reference, err)
+		return layer{}, err
 	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return err
+	sum := sha256.New()
+	if err := t.writeTar(io.MultiWriter(compressed, sum), b.epoch); err != nil {
+		return layer{}, fmt.Errorf("pack %s: %w", what, err)
 	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	config.Created = v1.Time{Time: b.epoch}
-	config.Config = v1.Config{Entrypoint: []string{entrypoint}, User: user}
-	image, err = mutate.ConfigFile(image, config)
-	if err != nil {
-		return err
+	if err := compressed.Close(); err != nil {
+		return layer{}, err
 	}
-	tag, err := name.NewTag(reference, name.StrictValidation)
-	if err != nil {
-		return err
-	}
-	if err := tarball.WriteToFile(file, tag, image); err != nil {
-		return fmt.Errorf("write the image %s: %w", reference, err)
-	}
-	return nil
+	return layer{what: what, content: content.Bytes(), diffID: hashOf(sum)}, nil
+}
+
+func hashOf(sum hash.Hash) v1.Hash {
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
 }

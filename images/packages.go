@@ -44,31 +44,37 @@ func (b *build) makePackages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := append([]string{kernel}, debianPackages...)
+	b.debian, err = b.fetchPackages(ctx, "packages", append([]string{kernel}, debianPackages...))
+	return err
+}
+
+// fetchPackages downloads packages that are not there yet and unpacks each to
+// build/FOLDER/NAME. It returns them by name.
+func (b *build) fetchPackages(ctx context.Context, folder string, names []string) (map[string]debPackage, error) {
 	// Not in the folder of the downloads: apt-get says nothing of what is there.
 	offers, err := command(ctx, b.path("build"), "apt-get", append([]string{"download", "--print-uris"}, names...)...)
 	if err != nil {
-		return fmt.Errorf("%w\nhack/setup.sh build fetches apt's lists", err)
+		return nil, fmt.Errorf("%w\nhack/setup.sh build fetches apt's lists", err)
 	}
-	b.debian = map[string]debPackage{}
+	packages := map[string]debPackage{}
 	var missing []string
 	for line := range strings.Lines(offers) {
 		p, err := parseOffer(line)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.file = filepath.Join(b.debs, p.file)
-		p.dir = b.path("build", "packages", p.name)
-		b.debian[p.name] = p
+		p.dir = b.path("build", folder, p.name)
+		packages[p.name] = p
 		if sum, err := b.digest(p.file); err != nil || sum != p.sha256 {
 			missing = append(missing, p.name+"="+p.version)
 			delete(b.digests, p.file)
 		}
 	}
-	if err := b.download(ctx, missing); err != nil {
-		return err
+	if err := b.download(ctx, packages, missing); err != nil {
+		return nil, err
 	}
-	return b.unpack(ctx, names)
+	return packages, b.unpack(ctx, folder, packages, names)
 }
 
 // kernelPackage returns the name of the kernel's package; it holds the
@@ -105,7 +111,7 @@ func parseOffer(line string) (debPackage, error) {
 
 // download fetches packages ("NAME=VERSION") and checks that they are what
 // apt's signed lists promise.
-func (b *build) download(ctx context.Context, missing []string) error {
+func (b *build) download(ctx context.Context, packages map[string]debPackage, missing []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
@@ -119,7 +125,7 @@ func (b *build) download(ctx context.Context, missing []string) error {
 	if err != nil {
 		return fmt.Errorf("%w\nif apt's lists are old: apt-get update", err)
 	}
-	for _, p := range b.debian {
+	for _, p := range packages {
 		sum, err := b.digest(p.file)
 		if err != nil {
 			return err
@@ -131,21 +137,21 @@ func (b *build) download(ctx context.Context, missing []string) error {
 	return nil
 }
 
-func (b *build) unpack(ctx context.Context, names []string) error {
+func (b *build) unpack(ctx context.Context, folder string, packages map[string]debPackage, names []string) error {
 	var sums []string
 	for _, name := range names {
-		if b.debian[name].name == "" {
+		if packages[name].name == "" {
 			return fmt.Errorf("apt offers no package %s", name)
 		}
-		sums = append(sums, b.debian[name].sha256)
+		sums = append(sums, packages[name].sha256)
 	}
-	return b.once("unpacking Debian packages", []string{b.path("build", "packages")}, sums, func(partial []string) error {
+	return b.once("unpacking Debian packages", []string{b.path("build", folder)}, sums, func(partial []string) error {
 		for _, name := range names {
 			dir := filepath.Join(partial[0], name)
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
-			if _, err := command(ctx, "", "dpkg-deb", "--extract", b.debian[name].file, dir); err != nil {
+			if _, err := command(ctx, "", "dpkg-deb", "--extract", packages[name].file, dir); err != nil {
 				return err
 			}
 		}

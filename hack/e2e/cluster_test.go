@@ -18,6 +18,7 @@ func TestCluster(t *testing.T) {
 		{"images are imported and removed", testImages},
 		{"images are pinned", testPinnedImage},
 		{"a deployment serves its page by Service name", testDeployment},
+		{"the example shop sells, scales and is updated", testShop},
 		{"names resolve", testNames},
 		{"exec", testExec},
 		{"logs follow", testLogsFollow},

@@ -6,11 +6,10 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"html/template"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,11 +18,20 @@ import (
 )
 
 const usage = `usage: sample-web [COMMAND]
-  serve        serve the page on :8080 (the default)
+  serve        serve the page on :8080 (the default); see below
+  files DIR    serve the files of a folder on :8080
+  write FILE   write the time to a file every second
+  load [-for DURATION] [-clients N] URL
+               ask for a URL over and over, then tell how many answers came
   get URL…     print what each URL answers
   lookup NAME  print the addresses of a name
   tick         print a numbered line every second
-  echo         copy standard input to standard output`
+  echo         copy standard input to standard output
+
+"serve" answers
+  /            a page that tells its version (SAMPLE_VERSION) and its pod
+  /ready       200, or 503 when SAMPLE_BROKEN is set
+  /work?ms=N   after keeping a CPU busy for N milliseconds (100; at most 5000)`
 
 // requestTimeout ends a get or a lookup that nobody answers.
 const requestTimeout = 10 * time.Second
@@ -31,7 +39,12 @@ const requestTimeout = 10 * time.Second
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Println(usage)
+		return
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sample-web:", err)
 		os.Exit(1)
 	}
@@ -47,7 +60,13 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	}
 	switch command {
 	case "serve":
-		return serve(ctx)
+		return serve(ctx, site(os.Getenv("SAMPLE_VERSION"), os.Getenv("SAMPLE_BROKEN") != ""))
+	case "files":
+		return serve(ctx, files(argument))
+	case "write":
+		return write(ctx, time.Second, argument)
+	case "load":
+		return load(ctx, args[1:], out)
 	case "get":
 		for _, url := range args[1:] {
 			if err := get(ctx, url, out); err != nil {
@@ -62,60 +81,10 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case "echo":
 		_, err := io.Copy(out, in)
 		return err
+	case "help", "-h", "--help":
+		return flag.ErrHelp
 	}
 	return errors.New(usage)
-}
-
-func serve(ctx context.Context) error {
-	server := &http.Server{Addr: ":8080", Handler: http.HandlerFunc(page), ReadHeaderTimeout: requestTimeout}
-	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve the page: %w", err)
-	case <-ctx.Done():
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
-	defer cancel()
-	return server.Shutdown(last)
-}
-
-var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
-<title>Keelson</title>
-<h1>It works</h1>
-<p>This page was served by pod {{.}}.</p>
-`))
-
-// page names the pod that serves it, so that one sees a Service spread requests.
-func page(w http.ResponseWriter, _ *http.Request) {
-	hostname, err := os.Hostname()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// An error here is a client that left.
-	_ = pageTemplate.Execute(w, hostname)
-}
-
-func get(ctx context.Context, url string, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	request.Close = true // the next one may be answered by another pod
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("get %s: %s", url, response.Status)
-	}
-	_, err = io.Copy(out, response.Body)
-	return err
 }
 
 func lookup(ctx context.Context, name string, out io.Writer) error {
@@ -130,10 +99,36 @@ func lookup(ctx context.Context, name string, out io.Writer) error {
 }
 
 func tick(ctx context.Context, interval time.Duration, out io.Writer) error {
+	return every(ctx, interval, func(n int) error {
+		_, err := fmt.Fprintf(out, "tick %d\n", n)
+		return err
+	})
+}
+
+// write replaces a file every interval, so that a reader never sees half of it.
+func write(ctx context.Context, interval time.Duration, file string) error {
+	if file == "" {
+		return errors.New("write needs a file: sample-web write FILE")
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	return every(ctx, interval, func(n int) error {
+		text := fmt.Sprintf("line %d, written in pod %s at %s\n", n, hostname, time.Now().UTC().Format(time.TimeOnly))
+		if err := os.WriteFile(file+".new", []byte(text), 0o644); err != nil {
+			return err
+		}
+		return os.Rename(file+".new", file)
+	})
+}
+
+// every calls do with 1, 2, … until the context ends.
+func every(ctx context.Context, interval time.Duration, do func(n int) error) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for n := 1; ; n++ {
-		if _, err := fmt.Fprintf(out, "tick %d\n", n); err != nil {
+		if err := do(n); err != nil {
 			return err
 		}
 		select {
