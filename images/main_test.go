@@ -20,7 +20,8 @@ func TestChooseAddsWhatIsNeededInOrder(t *testing.T) {
 		{"kernel", "packages kernel"},
 		{"initramfs", "programs packages modules initramfs"},
 		{"sample kernel", "programs packages kernel sample"},
-		{"all", strings.Join(names(targets), " ")},
+		{"all", "programs packages modules kernel sample rootfs initramfs sbom sizes"},
+		{"testimages all", "programs packages modules kernel sample rootfs initramfs sbom sizes testimages"},
 	} {
 		chosen, err := choose(strings.Fields(c.ask))
 		if err != nil {

@@ -44,31 +44,37 @@ func (b *build) makePackages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := append([]string{kernel}, debianPackages...)
+	b.debian, err = b.fetchPackages(ctx, b.path("build", "packages"), append([]string{kernel}, debianPackages...))
+	return err
+}
+
+// fetchPackages downloads packages and unpacks each into a folder of its name
+// below folder. It returns them by name.
+func (b *build) fetchPackages(ctx context.Context, folder string, names []string) (map[string]debPackage, error) {
 	// Not in the folder of the downloads: apt-get says nothing of what is there.
 	offers, err := command(ctx, b.path("build"), "apt-get", append([]string{"download", "--print-uris"}, names...)...)
 	if err != nil {
-		return fmt.Errorf("%w\nhack/setup.sh build fetches apt's lists", err)
+		return nil, fmt.Errorf("%w\nhack/setup.sh build fetches apt's lists", err)
 	}
-	b.debian = map[string]debPackage{}
-	var missing []string
+	packages := map[string]debPackage{}
+	var missing []debPackage
 	for line := range strings.Lines(offers) {
 		p, err := parseOffer(line)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.file = filepath.Join(b.debs, p.file)
-		p.dir = b.path("build", "packages", p.name)
-		b.debian[p.name] = p
+		p.dir = filepath.Join(folder, p.name)
+		packages[p.name] = p
 		if sum, err := b.digest(p.file); err != nil || sum != p.sha256 {
-			missing = append(missing, p.name+"="+p.version)
+			missing = append(missing, p)
 			delete(b.digests, p.file)
 		}
 	}
 	if err := b.download(ctx, missing); err != nil {
-		return err
+		return nil, err
 	}
-	return b.unpack(ctx, names)
+	return packages, b.unpack(ctx, folder, names, packages)
 }
 
 // kernelPackage returns the name of the kernel's package; it holds the
@@ -103,23 +109,26 @@ func parseOffer(line string) (debPackage, error) {
 	return debPackage{name: parts[0], version: version, sha256: sum, file: fields[1]}, nil
 }
 
-// download fetches packages ("NAME=VERSION") and checks that they are what
-// apt's signed lists promise.
-func (b *build) download(ctx context.Context, missing []string) error {
+// download fetches packages and checks that they are what apt's signed lists
+// promise.
+func (b *build) download(ctx context.Context, missing []debPackage) error {
 	if len(missing) == 0 {
 		return nil
 	}
 	b.log.say("downloading %d Debian packages", len(missing))
 	// Root's downloads are handed to the user _apt, who cannot write to every
 	// folder and is not needed for this.
-	args := append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, missing...)
+	args := []string{"download", "-q", "-o", "APT::Sandbox::User=root"}
+	for _, p := range missing {
+		args = append(args, p.name+"="+p.version)
+	}
 	stop := b.log.watch(func() string { return "still downloading" })
 	_, err := command(ctx, b.debs, "apt-get", args...)
 	stop()
 	if err != nil {
 		return fmt.Errorf("%w\nif apt's lists are old: apt-get update", err)
 	}
-	for _, p := range b.debian {
+	for _, p := range missing {
 		sum, err := b.digest(p.file)
 		if err != nil {
 			return err
@@ -131,21 +140,21 @@ func (b *build) download(ctx context.Context, missing []string) error {
 	return nil
 }
 
-func (b *build) unpack(ctx context.Context, names []string) error {
+func (b *build) unpack(ctx context.Context, folder string, names []string, packages map[string]debPackage) error {
 	var sums []string
 	for _, name := range names {
-		if b.debian[name].name == "" {
+		if packages[name].name == "" {
 			return fmt.Errorf("apt offers no package %s", name)
 		}
-		sums = append(sums, b.debian[name].sha256)
+		sums = append(sums, packages[name].sha256)
 	}
-	return b.once("unpacking Debian packages", []string{b.path("build", "packages")}, sums, func(partial []string) error {
+	return b.once("unpacking Debian packages", []string{folder}, sums, func(partial []string) error {
 		for _, name := range names {
 			dir := filepath.Join(partial[0], name)
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
-			if _, err := command(ctx, "", "dpkg-deb", "--extract", b.debian[name].file, dir); err != nil {
+			if _, err := command(ctx, "", "dpkg-deb", "--extract", packages[name].file, dir); err != nil {
 				return err
 			}
 		}
