@@ -86,7 +86,7 @@ func (b *batch) flags(progressURL string) []string {
 		"--e2e-output-dir=" + b.dir,
 		"--progress-report-url=" + progressURL,
 		"--disable-log-dump",
-		"--ginkgo.no-color",
+		"--ginkgo.no-color", "--ginkgo.silence-skips",
 		// Nothing of ginkgo's own limit: this program watches for each spec's end.
 		"--ginkgo.timeout=240h",
 	}

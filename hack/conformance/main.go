@@ -98,7 +98,7 @@ func parseOptions(flags *flag.FlagSet, args []string) (options, error) {
 	flags.DurationVar(&o.limit, "for", 0, "end after this `time`; what has not run by then is told, and -resume runs it (default: no limit)")
 	flags.DurationVar(&o.silent, "spec-timeout", 30*time.Minute, "interrupt the suite when for this `time` no spec ends")
 	flags.IntVar(&o.procs, "procs", 1, "run this `number` of specs at once")
-	flags.IntVar(&o.batch, "batch", 25, "give a process of the suite this `number` of specs at most")
+	flags.IntVar(&o.batch, "batch", 10, "give a process of the suite this `number` of specs at most")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

@@ -42,7 +42,7 @@ func buildSuite(ctx context.Context, artifacts string, log io.Writer) (suite, er
 	}{
 		{"the images of the suite", []string{"run", "./images", "-out", artifacts, "testimages"}},
 		{"kubectl", []string{"build", "-ldflags", ldflags, "-o", s.kubectl, "k8s.io/kubernetes/cmd/kubectl"}},
-		{"the suite (minutes, the first time)", []string{"test", "-c", "-ldflags", ldflags, "-o", s.binary, "k8s.io/kubernetes/test/e2e"}},
+		{"the suite (minutes, the first time)", []string{"test", "-c", "-vet=off", "-ldflags", ldflags, "-o", s.binary, "k8s.io/kubernetes/test/e2e"}},
 	} {
 		fmt.Fprintln(log, "building", step.what)
 		cmd := exec.CommandContext(ctx, "go", step.args...)

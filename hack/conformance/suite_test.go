@@ -37,6 +37,7 @@ func actSuite(args []string) int {
 	}
 	flags.Bool("disable-log-dump", false, "")
 	flags.Bool("ginkgo.no-color", false, "")
+	flags.Bool("ginkgo.silence-skips", false, "")
 	flags.Func("ginkgo.focus", "", func(focus string) error {
 		specs = append(specs, strings.ReplaceAll(strings.Trim(focus, " $"), `\`, ""))
 		return nil
