@@ -147,6 +147,10 @@ func (b *batch) note(message string) bool {
 func (b *batch) readJUnit(silent bool) error {
 	f, err := os.Open(filepath.Join(b.dir, "junit_01.xml"))
 	if errors.Is(err, fs.ErrNotExist) {
+		// It was killed. Of a single spec one knows all the same what became of it.
+		if left := b.left(); silent && len(left) == 1 {
+			b.tooLong(left[0])
+		}
 		return errors.New("the suite wrote no report")
 	}
 	if err != nil {
@@ -168,10 +172,14 @@ func (b *batch) readJUnit(silent bool) error {
 	}
 	if silent {
 		for _, spec := range found.interrupted {
-			b.run.record(result{Spec: spec, State: failed, Batch: b.name, Message: fmt.Sprintf("did not end within %s", b.silent)})
+			b.tooLong(spec)
 		}
 	}
 	return nil
+}
+
+func (b *batch) tooLong(spec string) {
+	b.run.record(result{Spec: spec, State: failed, Batch: b.name, Message: fmt.Sprintf("did not end within %s", b.silent)})
 }
 
 // left are the specs of which this batch has no result.
