@@ -12,7 +12,7 @@ TEST_TIMEOUT ?= 60m
 
 .PHONY: help
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Install the Debian packages that are missing (as root or through sudo)
@@ -52,6 +52,10 @@ soak: image ## Run the loops that take hours: reboots, power cuts, fuzzing
 .PHONY: bench
 bench: image ## Measure sizes, boot milestones and idle use; prints a table, writes $(OUT)/bench.json
 	@go run ./hack/bench -artifacts $(abspath $(OUT)) -json $(OUT)/bench.json
+
+.PHONY: conformance
+conformance: ## Run specs of the Kubernetes conformance suite, chosen by FOCUS, on the current cluster (docs/conformance.md)
+	@go run ./hack/conformance -artifacts $(OUT) -out $(OUT)/conformance/run -resume -focus '$(FOCUS)'
 
 .PHONY: generate
 generate: ## Write the generated code and docs anew

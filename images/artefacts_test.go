@@ -40,7 +40,11 @@ func makeAll(out string, other *build) (*build, error) {
 	if other != nil {
 		b.debs = other.debs
 	}
-	return b, b.make(context.Background(), targets)
+	all, err := choose([]string{"all"})
+	if err != nil {
+		return nil, err
+	}
+	return b, b.make(context.Background(), all)
 }
 
 func artefactsForTest(t *testing.T) *build {

@@ -71,13 +71,18 @@ func (b *build) programLayer(p program, entrypoint string) (layer, error) {
 	t := newTree()
 	t.file(strings.TrimPrefix(entrypoint, "/"), b.program(p), 0o755)
 	addMountPoints(t)
+	return b.plainLayer(path.Base(entrypoint), t)
+}
+
+// plainLayer is a layer of files, not compressed.
+func (b *build) plainLayer(what string, t *tree) (layer, error) {
 	var content bytes.Buffer
 	if err := t.writeTar(&content, b.epoch); err != nil {
 		return layer{}, err
 	}
 	sum := sha256.New()
 	sum.Write(content.Bytes())
-	return layer{what: path.Base(entrypoint), content: content.Bytes(), diffID: hashOf(sum)}, nil
+	return layer{what: what, content: content.Bytes(), diffID: hashOf(sum)}, nil
 }
 
 // addMountPoints adds what a container runtime mounts something on, and what

@@ -15,7 +15,7 @@ import (
 )
 
 // testImages are two images that share a layer.
-func testImages(t *testing.T, b *build) []container {
+func someImages(t *testing.T, b *build) []container {
 	t.Helper()
 	var layers []layer
 	for _, file := range []string{"common", "one", "two"} {
@@ -36,7 +36,7 @@ func testImages(t *testing.T, b *build) []container {
 func TestAnArchiveHoldsImagesThatShareLayers(t *testing.T) {
 	b := &build{epoch: time.Unix(99, 0).UTC()}
 	file := filepath.Join(t.TempDir(), "test.tar")
-	images := testImages(t, b)
+	images := someImages(t, b)
 	if err := b.writeArchive(file, images); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestArchivesOfTheSameImagesAreIdentical(t *testing.T) {
 	b := &build{epoch: time.Unix(99, 0).UTC()}
 	var all [][]byte
 	for _, file := range []string{filepath.Join(t.TempDir(), "1.tar"), filepath.Join(t.TempDir(), "2.tar")} {
-		if err := b.writeArchive(file, testImages(t, b)); err != nil {
+		if err := b.writeArchive(file, someImages(t, b)); err != nil {
 			t.Fatal(err)
 		}
 		content, err := os.ReadFile(file)

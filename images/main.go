@@ -37,12 +37,13 @@ var targets = []target{
 	{"initramfs", "initramfs.cpio.zst", []string{"programs", "modules"}, (*build).makeInitramfs},
 	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
 	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "rootfs", "initramfs", "sbom"}, (*build).makeSizes},
-	{shopTarget, "shop.tar, the images of the example shop", nil, (*build).makeShop},
+	{"shop", "shop.tar, the images of the example shop", nil, (*build).makeShop},
+	{"testimages", "conformance/images.tar, the images of the conformance suite", nil, (*build).makeTestImages},
 }
 
-// shopTarget is the one target that is no part of all: the OS needs nothing of
-// it, and it downloads as much again.
-const shopTarget = "shop"
+// apart are the targets that are no part of all: the OS needs nothing of them,
+// and they download and compile as much again.
+var apart = []string{"shop", "testimages"}
 
 func main() {
 	if err := run(); err != nil {
@@ -78,7 +79,7 @@ func usage() {
 	for _, t := range targets {
 		fmt.Fprintf(os.Stderr, "  %-10s %s\n", t.name, t.help)
 	}
-	fmt.Fprintf(os.Stderr, "  %-10s %s\n", "all", "all of these but "+shopTarget)
+	fmt.Fprintf(os.Stderr, "  %-10s %s\n", "all", "all of these but "+strings.Join(apart, " and "))
 }
 
 // choose returns the targets to make for the names, with what they need, in
@@ -89,9 +90,7 @@ func choose(names []string) ([]target, error) {
 	want = func(name string) error {
 		if name == "all" {
 			for _, t := range targets {
-				if t.name != shopTarget {
-					wanted[t.name] = true
-				}
+				wanted[t.name] = wanted[t.name] || !slices.Contains(apart, t.name)
 			}
 			return nil
 		}

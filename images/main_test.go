@@ -22,6 +22,7 @@ func TestChooseAddsWhatIsNeededInOrder(t *testing.T) {
 		{"sample kernel", "programs packages kernel sample"},
 		{"shop", "shop"},
 		{"all", "programs packages modules kernel sample rootfs initramfs sbom sizes"},
+		{"testimages all", "programs packages modules kernel sample rootfs initramfs sbom sizes testimages"},
 	} {
 		chosen, err := choose(strings.Fields(c.ask))
 		if err != nil {

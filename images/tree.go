@@ -111,6 +111,9 @@ func (t *tree) writeTar(to io.Writer, when time.Time) error {
 			header.Typeflag, header.Linkname = tar.TypeSymlink, n.link
 		default:
 			header.Typeflag, header.Size = tar.TypeReg, size
+			if n.mode&fs.ModeSetuid != 0 {
+				header.Mode |= 0o4000
+			}
 		}
 		if err := archive.WriteHeader(&header); err != nil {
 			return err
