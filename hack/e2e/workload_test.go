@@ -268,12 +268,7 @@ func testEncryptionAtRest(t *testing.T) {
 }
 
 func testKubectl(t *testing.T) {
-	kubectl := filepath.Join(t.TempDir(), "kubectl")
-	build := exec.Command("go", "build", "-o", kubectl, "k8s.io/kubernetes/cmd/kubectl")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build kubectl: %v: %s", err, out)
-	}
+	kubectl := buildKubectl(t)
 	config := filepath.Join(t.TempDir(), "kubeconfig")
 	osctl(t, "kubeconfig", config)
 	if info, err := os.Stat(config); err != nil || info.Mode().Perm() != 0o600 {
