@@ -29,6 +29,16 @@ func (r *Report) print(to io.Writer) {
 		fmt.Fprintf(w, "one client\t%.0f\t%.0f\t%.2f\t\n", r.Etcd.OneClient, r.PlainEtcd.OneClient, r.Etcd.OneClient/r.PlainEtcd.OneClient)
 		fmt.Fprintf(w, "%d clients\t%.0f\t%.0f\t%.2f\t\n", etcdClients, r.Etcd.ManyClients, r.PlainEtcd.ManyClients, r.Etcd.ManyClients/r.PlainEtcd.ManyClients)
 	}
+	if clients := r.Workloads; clients != nil {
+		section("pods created at once, image present: seconds until ready", "p50\tp99")
+		for _, p := range clients.PodStarts {
+			fmt.Fprintf(w, "%d\t%.2f\t%.2f\t\n", p.Pods, p.P50Seconds, p.P99Seconds)
+		}
+		section("clients, seconds (median)", "osctl\tkubectl\tratio\tAPI alone")
+		fmt.Fprintf(w, "start\t%.3f\t%.3f\t%.2f\t\t\n", clients.OsctlStartSeconds, clients.KubectlStartSeconds, clients.OsctlStartSeconds/clients.KubectlStartSeconds)
+		fmt.Fprintf(w, "list %d pods\t%.3f\t%.3f\t%.2f\t%.3f\t\n", listedPods, clients.OsctlListSeconds, clients.KubectlListSeconds,
+			clients.OsctlListSeconds/clients.KubectlListSeconds, clients.APIListSeconds)
+	}
 	if r.Several != nil {
 		section("four nodes, seconds since its kernel's start", "member votes\tReady\tidle CPU %\tmemory MiB")
 		for _, n := range r.Several.Nodes {
