@@ -21,7 +21,7 @@ setup: ## Install the Debian packages that are missing (as root or through sudo)
 .PHONY: image
 image: setup ## Build the OS image and bin/osctl
 	@go run ./images -out $(OUT) all
-	@go build -o bin/osctl ./osctl
+	@go build -ldflags='-s -w' -o bin/osctl ./osctl
 
 .PHONY: shop
 shop: setup ## Build the images of the example shop, docs/shop.md
