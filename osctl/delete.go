@@ -78,6 +78,11 @@ func (app *app) deleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if wait && !dryRun.on {
+			defer time.AfterFunc(firstLook, func() {
+				fmt.Fprintln(app.stderr, "waiting until the objects are gone; Ctrl-C ends the waiting, not the deletion")
+			}).Stop()
+		}
 		results := &results{app: app, format: output.value}
 		if dryRun.on {
 			results.suffix = " (dry run)"
