@@ -71,7 +71,7 @@ func writeSummary(to io.Writer, a about, all []planned, outcomes map[string]outc
 
 	section(&text, "Failed", all, func(p planned) string {
 		if o := outcomes[p.spec]; o.last.State == failed {
-			return fmt.Sprintf("%s (batch %s, attempt %d)", o.last.Message, o.last.Batch, o.attempts)
+			return fmt.Sprintf("%s (run %s, attempt %d)", o.last.Message, o.last.Run, o.attempts)
 		}
 		return ""
 	})
