@@ -48,6 +48,8 @@ func (a *attempt) run(ctx context.Context) (result, error) {
 		"--report-dir="+a.dir,
 		"--e2e-output-dir="+a.dir,
 		"--disable-log-dump",
+		// Of the cluster, before the spec: half an hour is the suite's own patience.
+		"--node-schedulable-timeout=5m",
 		"--ginkgo.v", "--ginkgo.no-color", "--ginkgo.silence-skips",
 		"--ginkgo.timeout=240h", // this program has its own limit
 		// Ginkgo puts the suite's description in front of the names.
@@ -56,8 +58,10 @@ func (a *attempt) run(ctx context.Context) (result, error) {
 	cmd.Env = append(os.Environ(), "KUBE_TEST_REPO_LIST="+a.suite.repositories)
 	cmd.Stdout, cmd.Stderr = log, log
 	// In a group of its own: a terminal's interrupt reaches this program alone,
-	// which passes it on. When this program is killed, the suite still cleans up.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
+	// which passes it on once; a second one would keep the suite from cleaning up.
+	// When this program is killed, the suite goes on to its spec's end, and cleans
+	// up then. (Pdeathsig sends one signal for each thread of this program.)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return result{}, fmt.Errorf("start the suite: %w", err)
 	}
@@ -101,14 +105,14 @@ func (a *attempt) judge(exit, cause error) (result, error) {
 		return one, nil // also when it just ended before the interrupt
 	}
 	switch {
+	case found.setup != "" && (cause == nil || errors.Is(cause, errTooLong)):
+		return result{}, fmt.Errorf("%w: its preparations failed: %s", errBroken, found.setup)
 	case errors.Is(cause, errTooLong):
 		return result{Spec: a.spec, State: failed, Seconds: a.timeout.Seconds(), Message: fmt.Sprintf("did not end within %s", a.timeout)}, nil
 	case cause != nil:
 		return result{}, cause
 	case err != nil:
 		return result{}, fmt.Errorf("%w: %w (%v)", errBroken, err, exit)
-	case found.setup != "":
-		return result{}, fmt.Errorf("%w: its preparations failed: %s", errBroken, found.setup)
 	}
 	return result{}, fmt.Errorf("%w (%v)", errBroken, exit)
 }

@@ -29,7 +29,7 @@ func actSuite(args []string) int {
 	flags := flag.NewFlagSet("e2e.test", flag.ExitOnError)
 	dir := flags.String("report-dir", "", "")
 	focus := flags.String("ginkgo.focus", "", "")
-	for _, ignored := range []string{"provider", "kubeconfig", "kubectl-path", "e2e-output-dir", "ginkgo.timeout"} {
+	for _, ignored := range []string{"provider", "kubeconfig", "kubectl-path", "e2e-output-dir", "ginkgo.timeout", "node-schedulable-timeout"} {
 		flags.String(ignored, "", "")
 	}
 	for _, ignored := range []string{"disable-log-dump", "ginkgo.v", "ginkgo.no-color", "ginkgo.silence-skips"} {
