@@ -101,7 +101,7 @@ func TestRunnerInterruptsASpecThatDoesNotEnd(t *testing.T) {
 }
 
 func TestRunnerEndsWhenTheTimeIsOver(t *testing.T) {
-	r, printed := newTestRunner(t)
+	r, _ := newTestRunner(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	r.after = func() error { cancel(errTimeOver); return nil }
 	if err := r.runAll(ctx, []string{"pass1", "pass2"}, []string{"pass3"}, 1); err != nil {
@@ -109,7 +109,7 @@ func TestRunnerEndsWhenTheTimeIsOver(t *testing.T) {
 	}
 	expectStates(t, r, "pass1=passed pass2=- pass3=-")
 
-	r, printed = newTestRunner(t)
+	r, printed := newTestRunner(t)
 	ctx, stop := context.WithTimeoutCause(t.Context(), time.Second, errTimeOver)
 	defer stop()
 	if err := r.runAll(ctx, []string{"hang1", "pass2"}, nil, 1); err != nil {
