@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -23,14 +24,12 @@ const (
 
 // result is one line of the journal.
 type result struct {
-	Spec  string `json:"spec"`
-	State state  `json:"state"`
-	// Seconds that the spec took; 0 when only the suite's progress message was
-	// seen, not its report.
-	Seconds float64   `json:"seconds,omitempty"`
+	Spec    string    `json:"spec"`
+	State   state     `json:"state"`
+	Seconds float64   `json:"seconds"`
 	Message string    `json:"message,omitempty"` // why it failed or was skipped
-	Batch   string    `json:"batch"`             // the process that ran it, and its folder
-	Time    time.Time `json:"time"`
+	Run     string    `json:"run"`               // the folder of the process that ran it
+	Time    time.Time `json:"time"`              // of its end
 }
 
 // outcome is what is known of a spec.
@@ -101,34 +100,16 @@ func (j *journal) add(r result) error {
 	return nil
 }
 
-// note is called with the lock held, or before anyone else has the journal. A
-// second line of one batch is not a second attempt.
+// note is called with the lock held, or before anyone else has the journal.
 func (j *journal) note(r result) {
-	o := j.outcomes[r.Spec]
-	if o.attempts == 0 || o.last.Batch != r.Batch {
-		o.attempts++
-	}
-	o.last = r
-	j.outcomes[r.Spec] = o
+	j.outcomes[r.Spec] = outcome{r, j.outcomes[r.Spec].attempts + 1}
 }
 
 // all returns a copy of what is known.
 func (j *journal) all() map[string]outcome {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	known := make(map[string]outcome, len(j.outcomes))
-	for spec, o := range j.outcomes {
-		known[spec] = o
-	}
-	return known
-}
-
-// get returns what is known of a spec.
-func (j *journal) get(spec string) (outcome, bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	o, ok := j.outcomes[spec]
-	return o, ok
+	return maps.Clone(j.outcomes)
 }
 
 func (j *journal) close() error { return j.file.Close() }

@@ -21,10 +21,9 @@ func TestJournalKeepsTheLastResultOfEachSpec(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.jsonl")
 	j := openTestJournal(t, path, false)
 	for _, r := range []result{
-		{Spec: "a", State: passed, Batch: "0001"},
-		{Spec: "a", State: passed, Batch: "0001", Seconds: 3}, // the report's line about the same run
-		{Spec: "b", State: failed, Batch: "0001", Message: "no page"},
-		{Spec: "b", State: passed, Batch: "0002"},
+		{Spec: "a", State: passed, Run: "0001", Seconds: 3},
+		{Spec: "b", State: failed, Run: "0001", Message: "no page"},
+		{Spec: "b", State: passed, Run: "0002"},
 	} {
 		if err := j.add(r); err != nil {
 			t.Fatal(err)
@@ -44,12 +43,12 @@ func TestJournalKeepsTheLastResultOfEachSpec(t *testing.T) {
 
 func TestJournalOutlivesATornLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.jsonl")
-	torn := `{"spec":"a","state":"passed","batch":"0001","time":"2026-01-01T00:00:00Z"}` + "\n" + `{"spec":"b","sta`
+	torn := `{"spec":"a","state":"passed","run":"0001","time":"2026-01-01T00:00:00Z"}` + "\n" + `{"spec":"b","sta`
 	if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	j := openTestJournal(t, path, true)
-	if err := j.add(result{Spec: "c", State: passed, Batch: "0002"}); err != nil {
+	if err := j.add(result{Spec: "c", State: passed, Run: "0002"}); err != nil {
 		t.Fatal(err)
 	}
 	known := openTestJournal(t, path, true).all()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// maxMessage is how much of a failure the journal keeps; the batch's log has
+// maxMessage is how much of a failure the journal keeps; the process's log has
 // all of it.
 const maxMessage = 400
 
@@ -31,8 +31,6 @@ type junitText struct {
 // report is what a JUnit report says of the specs that ran.
 type report struct {
 	results map[string]result
-	// interrupted are specs that were told to end.
-	interrupted []string
 	// setup is why the suite's own preparations failed, "" if they did not.
 	setup string
 }
@@ -76,10 +74,9 @@ func (r *report) add(c junitCase) {
 	case "failed", "panicked", "timedout", "aborted":
 		one.State = failed
 	case "interrupted":
-		r.interrupted = append(r.interrupted, spec)
-		return
+		return // by this program, which knows why
 	default:
-		// Without a reason it was not asked for, or its turn never came.
+		// Without a reason it was not asked for.
 		if one.Message == "" {
 			return
 		}

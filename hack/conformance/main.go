@@ -33,8 +33,8 @@ type options struct {
 	selection      selection
 	list, summary  bool
 	resume, retry  bool
-	limit, silent  time.Duration
-	procs, batch   int
+	limit, timeout time.Duration
+	procs          int
 }
 
 // errTimeOver ends a run at -for.
@@ -82,7 +82,7 @@ func run() error {
 func parseOptions(flags *flag.FlagSet, args []string) (options, error) {
 	var o options
 	flags.StringVar(&o.artifacts, "artifacts", "_out", "`folder` of what is built")
-	flags.StringVar(&o.out, "out", "_out/conformance/run", "`folder` of the results: results.jsonl, summary.md, the batches' logs and JUnit reports")
+	flags.StringVar(&o.out, "out", "_out/conformance/run", "`folder` of the results: results.jsonl, summary.md, the logs")
 	flags.StringVar(&o.cluster, "cluster", "", "osctl's `context` of the cluster (default: the current one)")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` to reach the cluster by, instead of one from osctl")
 	flags.BoolVar(&o.importImages, "import", true, "import the suite's images to all nodes first")
@@ -96,9 +96,8 @@ func parseOptions(flags *flag.FlagSet, args []string) (options, error) {
 	flags.BoolVar(&o.resume, "resume", false, "go on with the run in -out: run what has no result yet")
 	flags.BoolVar(&o.retry, "retry", false, "as -resume, and run again what failed")
 	flags.DurationVar(&o.limit, "for", 0, "end after this `time`; what has not run by then is told, and -resume runs it (default: no limit)")
-	flags.DurationVar(&o.silent, "spec-timeout", 30*time.Minute, "interrupt the suite when for this `time` no spec ends")
+	flags.DurationVar(&o.timeout, "spec-timeout", 30*time.Minute, "a spec that takes longer than this `time` failed")
 	flags.IntVar(&o.procs, "procs", 1, "run this `number` of specs at once")
-	flags.IntVar(&o.batch, "batch", 10, "give a process of the suite this `number` of specs at most")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -119,9 +118,9 @@ func parseOptions(flags *flag.FlagSet, args []string) (options, error) {
 	switch {
 	case o.selection.focus == nil && len(o.selection.groups) == 0:
 		return o, errors.New("say which specs to run by -group or -focus (-focus . is all)")
-	case o.procs < 1 || o.batch < 1:
-		return o, errors.New("-procs and -batch are at least 1")
-	case o.silent <= 0 || o.limit < 0:
+	case o.procs < 1:
+		return o, errors.New("-procs is at least 1")
+	case o.timeout <= 0 || o.limit < 0:
 		return o, errors.New("-spec-timeout and -for are times above zero")
 	}
 	for _, path := range []*string{&o.artifacts, &o.out} {
@@ -184,7 +183,7 @@ func (o options) runSpecs(ctx context.Context, built suite, all []planned) error
 			return err
 		}
 		r := &runner{
-			suite: built, kubeconfig: kubeconfig, out: o.out, batchSize: o.batch, silent: o.silent, journal: results, print: os.Stdout,
+			suite: built, kubeconfig: kubeconfig, out: o.out, timeout: o.timeout, journal: results, print: os.Stdout,
 			after: func() error { _, err := summary(); return err },
 		}
 		if o.limit > 0 {

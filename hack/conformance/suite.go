@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -82,7 +83,8 @@ func (s suite) specs(ctx context.Context) ([]string, error) {
 	return specs, nil
 }
 
-// missingImages lists the images that the suite names and that were not built.
+// missingImages lists the images that the suite names and that were not built,
+// without their registries.
 func (s suite) missingImages(ctx context.Context) ([]string, error) {
 	text, err := s.ask(ctx, "--list-images")
 	if err != nil {
@@ -95,7 +97,7 @@ func (s suite) missingImages(ctx context.Context) ([]string, error) {
 	var missing []string
 	for _, name := range strings.Fields(text) {
 		if !slices.Contains(built, name) {
-			missing = append(missing, name)
+			missing = append(missing, path.Base(name))
 		}
 	}
 	slices.Sort(missing)

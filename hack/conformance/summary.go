@@ -71,7 +71,7 @@ func writeSummary(to io.Writer, a about, all []planned, outcomes map[string]outc
 
 	section(&text, "Failed", all, func(p planned) string {
 		if o := outcomes[p.spec]; o.last.State == failed {
-			return fmt.Sprintf("%s (batch %s, attempt %d)", o.last.Message, o.last.Batch, o.attempts)
+			return fmt.Sprintf("%s (run %s, attempt %d)", o.last.Message, o.last.Run, o.attempts)
 		}
 		return ""
 	})
@@ -97,7 +97,7 @@ func writeSummary(to io.Writer, a about, all []planned, outcomes map[string]outc
 		if _, ran := outcomes[p.spec]; ran || p.excluded != "" {
 			return ""
 		}
-		return "its turn did not come, or it was interrupted"
+		return "no result: its turn did not come, it was interrupted, or the suite did not start"
 	})
 	_, err := io.WriteString(to, text.String())
 	return err

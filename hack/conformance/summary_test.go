@@ -23,10 +23,10 @@ func TestSummaryTellsOfEverySpec(t *testing.T) {
 	}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	outcomes := map[string]outcome{
-		all[0].spec:            {result{State: passed, Seconds: 12.4, Batch: "0001", Time: at}, 1},
-		all[2].spec:            {result{State: passed, Seconds: 3, Batch: "0002", Time: at.Add(time.Hour)}, 2},
-		all[3].spec:            {result{State: failed, Seconds: 61, Batch: "0001", Message: "[FAILED] timed out after 60s: *http.Response"}, 1},
-		all[5].spec:            {result{State: skipped, Message: "needs `batch/v9`", Batch: "0002"}, 1},
+		all[0].spec:            {result{State: passed, Seconds: 12.4, Run: "0001", Time: at}, 1},
+		all[2].spec:            {result{State: passed, Seconds: 3, Run: "0002", Time: at.Add(time.Hour)}, 2},
+		all[3].spec:            {result{State: failed, Seconds: 61, Run: "0001", Message: "[FAILED] timed out after 60s: *http.Response"}, 1},
+		all[5].spec:            {result{State: skipped, Message: "needs `batch/v9`", Run: "0002"}, 1},
 		"of another selection": {result{State: failed}, 1},
 	}
 	a := about{"v1.37.1", "specs tagged [Conformance] of pods, `Job`"}
