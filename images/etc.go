@@ -26,7 +26,7 @@ var accounts = []account{
 	{"coredns", 106, "/"},
 	{"apid", 107, "/"},
 	{"balancer", 108, "/"},
-	{"metrics-server", 109, "/"},
+	{"metrics-server", 110, "/"},
 	{"nobody", 65534, "/"},
 }
 
