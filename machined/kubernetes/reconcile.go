@@ -77,13 +77,13 @@ func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
 		path := each.path() + "?fieldManager=" + managedBy + "&force=true"
 		if err := k.api.send(ctx, http.MethodPatch, path, "application/apply-patch+yaml", each.object); err != nil {
 			errs = append(errs, fmt.Errorf("apply %s: %w", each, err))
-			granted = granted && !each.grants()
+			granted = granted && each.namespace != ""
 			continue
 		}
 		applied++
 	}
-	// What has rights now need not wait for the rest, such as an object whose
-	// namespace is not made yet.
+	// Rights have no namespace. What waits for them need not wait until the API
+	// server has made those that it begins with.
 	if granted {
 		k.granted.reach()
 	}
