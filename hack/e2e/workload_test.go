@@ -279,6 +279,8 @@ func testKubectl(t *testing.T) {
 		{"get pods -A", "sample-web"},
 		{"auth whoami", "keelson:admin"},
 		{"logs deploy/sample-web", ""},
+		{"top nodes", "Mi"},
+		{"top pods --all-namespaces", "sample-web"},
 	} {
 		out, err := exec.Command(kubectl, append([]string{"--kubeconfig", config}, strings.Fields(c.args)...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), c.want) {

@@ -29,9 +29,6 @@ func (m manifest) String() string {
 	return m.kind + " " + m.name
 }
 
-// grants tells whether the object gives rights, which our own services wait for.
-func (m manifest) grants() bool { return kinds[m.kind].version == rbacVersion }
-
 // kind is where the API server has the objects of a kind.
 type kind struct {
 	version    string // group and version, as manifests write them
@@ -39,14 +36,12 @@ type kind struct {
 	namespaced bool
 }
 
-const rbacVersion = "rbac.authorization.k8s.io/v1"
-
 // kinds are those that manifests may have. They are few, and one list of each
 // shows what the cluster holds.
 var kinds = map[string]kind{
 	"APIService":                       {version: "apiregistration.k8s.io/v1", plural: "apiservices"},
-	"ClusterRole":                      {version: rbacVersion, plural: "clusterroles"},
-	"ClusterRoleBinding":               {version: rbacVersion, plural: "clusterrolebindings"},
+	"ClusterRole":                      {version: "rbac.authorization.k8s.io/v1", plural: "clusterroles"},
+	"ClusterRoleBinding":               {version: "rbac.authorization.k8s.io/v1", plural: "clusterrolebindings"},
 	"Service":                          {version: "v1", plural: "services", namespaced: true},
 	"StorageClass":                     {version: "storage.k8s.io/v1", plural: "storageclasses"},
 	"ValidatingAdmissionPolicy":        {version: "admissionregistration.k8s.io/v1", plural: "validatingadmissionpolicies"},

@@ -65,12 +65,11 @@ func (k *Kubernetes) metricsServer() supervise.Spec {
 func (k *Kubernetes) metricsServerFlags() flags {
 	secret := func(name string) string { return k.secrets(MetricsServer, name) }
 	return flags{
-		"bind-address":    loopback.String(),
-		"secure-port":     strconv.Itoa(metricsPort),
-		"tls-cert-file":   secret(serverCert),
-		"tls-min-version": "VersionTLS13",
-
+		"bind-address":         loopback.String(),
+		"secure-port":          strconv.Itoa(metricsPort),
+		"tls-cert-file":        secret(serverCert),
 		"tls-private-key-file": secret(serverKey),
+		"tls-min-version":      "VersionTLS13",
 
 		// The kubeconfig's certificate and authority are for kubelets too.
 		"kubeconfig":                      secret(kubeconfigFile),

@@ -90,6 +90,7 @@ func (n *native) testMetrics(t *testing.T) {
 	t.Run("rights", n.testMetricsRights)
 	t.Run("autoscaler", n.testAutoscaler)
 	t.Logf("the metrics server's memory: %s", memory(t, n.processes[MetricsServer]))
+	t.Run("contradiction", n.testMetricsContradiction)
 	t.Run("down", n.testMetricsDown)
 }
 
@@ -237,31 +238,69 @@ func (n *native) testAutoscaler(t *testing.T) {
 	t.Logf("scaled from 1 to 3 after %s", time.Since(began).Round(time.Second))
 }
 
-// testMetricsDown is of a metrics server that is not there while its API server is: the
-// API's shared status must stay as it is, or the API servers of other nodes would write
-// it back, and this one again, without end.
-func (n *native) testMetricsDown(t *testing.T) {
-	n.kill(n.processes[MetricsServer])
-	const apiService = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io"
-	// A change makes the API server look at once, instead of in half a minute.
-	n.patch(t, apiService, map[string]any{"metadata": map[string]any{"annotations": map[string]any{"test": "look"}}})
-	n.eventually(t, "the API server finds out", func() error {
-		if !strings.Contains(n.processes[APIServer].log.all(), "no answer on this node is no reason") {
+const metricsService = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io"
+
+// availability is the metrics API's status, and the version of the object.
+func (n *native) availability(t *testing.T) (status, version string) {
+	t.Helper()
+	var object struct {
+		Metadata struct{ ResourceVersion string }
+		Status   struct {
+			Conditions []struct{ Type, Status string }
+		}
+	}
+	if err := n.k.api.get(t.Context(), metricsService, &object); err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range object.Status.Conditions {
+		status += each.Type + " " + each.Status
+	}
+	return status, object.Metadata.ResourceVersion
+}
+
+// findsOut waits until an API server wanted to say that the API fails.
+func (n *native) findsOut(t *testing.T, name string) {
+	t.Helper()
+	n.eventually(t, name+" finds out", func() error {
+		if !strings.Contains(n.processes[name].log.all(), "no answer on this node is no reason") {
 			return errors.New("its log does not say so")
 		}
 		return nil
 	})
-	var object struct {
-		Status struct {
-			Conditions []struct{ Type, Status string }
-		}
+	if status, _ := n.availability(t); status != "Available True" {
+		t.Errorf("the status is %q, want Available as before", status)
 	}
-	if err := n.k.api.get(t.Context(), apiService, &object); err != nil {
+}
+
+// testMetricsContradiction is of two API servers, one of which gets no answer: without
+// the policy they write the status as fast as they can, one True and the other False.
+func (n *native) testMetricsContradiction(t *testing.T) {
+	_, before := n.availability(t)
+	options := n.k.options
+	options.APIPort, options.Root = freePort(t), t.TempDir()
+	other, err := New(options)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if c := object.Status.Conditions; len(c) != 1 || c[0].Type != "Available" || c[0].Status != "True" {
-		t.Errorf("the status is %+v, want Available as before", c)
+	spec := other.apiServer()
+	spec.Name = "second/" + APIServer
+	// Makes it look for endpoints, which the Service has none of.
+	spec.Args = append(spec.Args, "--enable-aggregator-routing=true")
+	n.start(spec)
+	n.healthy(spec)
+	n.findsOut(t, spec.Name)
+	if _, after := n.availability(t); after != before {
+		t.Errorf("the object was written: version %s, was %s", after, before)
 	}
+	n.kill(n.processes[spec.Name])
+}
+
+// testMetricsDown is of a metrics server that is not there while its API server is.
+func (n *native) testMetricsDown(t *testing.T) {
+	n.kill(n.processes[MetricsServer])
+	// A change makes the API server look at once, instead of in half a minute.
+	n.patch(t, metricsService, map[string]any{"metadata": map[string]any{"annotations": map[string]any{"test": "look"}}})
+	n.findsOut(t, APIServer)
 	err := n.k.api.check(t.Context(), metricsAPI+"/nodes/"+n.k.options.Hostname)
 	if check := metricsCheck(err, metricsGrace); code(err) != 503 || check.OK || !strings.Contains(check.Message, "refused; pods run on") {
 		t.Errorf("the API answers %d, and the check says %t, %q", code(err), check.OK, check.Message)
@@ -269,10 +308,7 @@ func (n *native) testMetricsDown(t *testing.T) {
 	n.start(n.k.metricsServer())
 	n.healthy(n.k.metricsServer())
 	n.eventually(t, "the figures are back", func() error {
-		if check := n.k.checkMetrics(t.Context()); !check.OK {
-			return errors.New(check.Message)
-		}
-		return nil
+		return n.k.api.check(t.Context(), metricsAPI+"/nodes/"+n.k.options.Hostname)
 	})
 }
 

@@ -74,13 +74,13 @@ func (k *Kubernetes) reconcile(ctx context.Context) (applied int, err error) {
 	for _, each := range pending(k.manifests, live) {
 		if err := k.apply(ctx, each, live); err != nil {
 			errs = append(errs, fmt.Errorf("apply %s: %w", each, err))
-			granted = granted && !each.grants()
+			granted = granted && each.namespace != ""
 			continue
 		}
 		applied++
 	}
-	// What has rights now need not wait for the rest, such as an object whose
-	// namespace is not made yet.
+	// Rights have no namespace. What waits for them need not wait until the API
+	// server has made those that it begins with.
 	if granted {
 		k.granted.reach()
 	}
