@@ -193,7 +193,7 @@ func (removal *removal) deleteNode(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	stream, err := removal.others.Workload.Delete(ctx, &workload.DeleteRequest{
-		Selection: &workload.Selection{Resource: "nodes", Names: []string{removal.node.Name}}, IgnoreNotFound: true, GracePeriodSeconds: -1,
+		Selections: []*workload.Selection{{Resource: "nodes", Names: []string{removal.node.Name}}}, IgnoreNotFound: true, GracePeriodSeconds: -1,
 	})
 	if err == nil {
 		err = each(stream, func(answer *workload.DeleteResponse) error {

@@ -190,7 +190,7 @@ func TestRemoveNode(t *testing.T) {
 	if got := strings.Join(fake.did, ","); got != "leave,shutdown,remove dev-1" {
 		t.Errorf("did %s", got)
 	}
-	if len(workloads.deleted) != 1 || workloads.deleted[0].GetSelection().GetResource() != "nodes" || workloads.deleted[0].GetSelection().GetNames()[0] != "dev-1" {
+	if len(workloads.deleted) != 1 || workloads.deleted[0].GetSelections()[0].GetResource() != "nodes" || workloads.deleted[0].GetSelections()[0].GetNames()[0] != "dev-1" {
 		t.Errorf("deleted %v", workloads.deleted)
 	}
 	if !strings.Contains(harness.err.String(), "2 control-plane nodes survive no failure") {

@@ -40,16 +40,19 @@ func (app *app) deleteCommand() *cobra.Command {
 		if !known {
 			return usagef("--cascade=%s: expected background, foreground or orphan", *cascade)
 		}
-		if *now || *force {
-			if flags.Changed("grace-period") || *now && *force {
-				return usagef("--now, --force and --grace-period exclude each other")
-			}
+		switch {
+		case *now && (*force || flags.Changed("grace-period")):
+			return usagef("--now excludes --force and --grace-period")
+		case *now:
+			grace = 1
+		case *force && grace > 0:
+			return usagef("--force does not wait for pods: leave out --grace-period, or give 0")
+		case *force:
 			grace = 0
-			if *now {
-				grace = 1
-			}
+		case grace == 0:
+			grace = 1 // 0 lets a pod's name go while it may still run: --force says that this is meant
 		}
-		var requests []*workload.DeleteRequest
+		request := &workload.DeleteRequest{All: all}
 		if manifests.given() {
 			if len(args) > 0 || all || selection.labels != "" || selection.fields != "" {
 				return usagef("-f names the objects: expected no resource, selector or --all with it")
@@ -58,7 +61,7 @@ func (app *app) deleteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			requests = append(requests, &workload.DeleteRequest{Manifests: read, Namespace: selection.namespace})
+			request.Manifests, request.Namespace = read, selection.namespace
 		} else {
 			selections, err := selection.parse(args)
 			if err != nil {
@@ -71,8 +74,8 @@ func (app *app) deleteCommand() *cobra.Command {
 				if all && (len(one.GetNames()) > 0 || selection.labels != "" || selection.fields != "") {
 					return usagef("--all excludes names and selectors")
 				}
-				requests = append(requests, &workload.DeleteRequest{Selection: one, All: all})
 			}
+			request.Selections = selections
 		}
 		node, err := app.connect(command.Context())
 		if err != nil {
@@ -87,19 +90,17 @@ func (app *app) deleteCommand() *cobra.Command {
 		if dryRun.on {
 			results.suffix = " (dry run)"
 		}
-		for _, request := range requests {
-			request.Wait, request.IgnoreNotFound, request.GracePeriodSeconds = wait, ignoreNotFound, grace
-			request.Cascade, request.DryRun, request.TimeoutSeconds = policy, dryRun.on, int64(timeout.Round(time.Second).Seconds())
-			stream, err := node.Workload.Delete(command.Context(), request)
-			if err != nil {
-				return err
-			}
-			err = each(stream, func(answer *workload.DeleteResponse) error {
-				return results.add(answer.GetResult())
-			})
-			if err != nil {
-				return err
-			}
+		request.Wait, request.IgnoreNotFound, request.GracePeriodSeconds = wait, ignoreNotFound, grace
+		request.Cascade, request.DryRun, request.TimeoutSeconds = policy, dryRun.on, int64(timeout.Round(time.Second).Seconds())
+		stream, err := node.Workload.Delete(command.Context(), request)
+		if err != nil {
+			return err
+		}
+		err = each(stream, func(answer *workload.DeleteResponse) error {
+			return results.add(answer.GetResult())
+		})
+		if err != nil {
+			return err
 		}
 		if results.total == 0 {
 			fmt.Fprintln(app.stderr, "nothing to delete")

@@ -18,14 +18,15 @@ func TestDelete(t *testing.T) {
 		want []*workload.DeleteRequest
 	}{
 		{[]string{"pod", "web", "-n", "shop"}, []*workload.DeleteRequest{
-			{Selection: &workload.Selection{Resource: "pod", Names: []string{"web"}, Namespace: "shop"}, Wait: true, GracePeriodSeconds: -1}}},
+			{Selections: []*workload.Selection{{Resource: "pod", Names: []string{"web"}, Namespace: "shop"}}, Wait: true, GracePeriodSeconds: -1}}},
 		{[]string{"pod/a", "svc/b", "--wait=false", "--ignore-not-found"}, []*workload.DeleteRequest{
-			{Selection: &workload.Selection{Resource: "pod", Names: []string{"a"}}, IgnoreNotFound: true, GracePeriodSeconds: -1},
-			{Selection: &workload.Selection{Resource: "svc", Names: []string{"b"}}, IgnoreNotFound: true, GracePeriodSeconds: -1}}},
+			{Selections: []*workload.Selection{{Resource: "pod", Names: []string{"a"}}, {Resource: "svc", Names: []string{"b"}}}, IgnoreNotFound: true, GracePeriodSeconds: -1}}},
+		{[]string{"pod/a", "pod/b", "--force", "--grace-period=0"}, []*workload.DeleteRequest{
+			{Selections: []*workload.Selection{{Resource: "pod", Names: []string{"a", "b"}}}, Wait: true}}},
 		{[]string{"pods", "--all", "--grace-period", "0"}, []*workload.DeleteRequest{
-			{Selection: &workload.Selection{Resource: "pods"}, All: true, Wait: true}}},
+			{Selections: []*workload.Selection{{Resource: "pods"}}, All: true, Wait: true, GracePeriodSeconds: 1}}},
 		{[]string{"pods", "-l", "app=web"}, []*workload.DeleteRequest{
-			{Selection: &workload.Selection{Resource: "pods", LabelSelector: "app=web"}, Wait: true, GracePeriodSeconds: -1}}},
+			{Selections: []*workload.Selection{{Resource: "pods", LabelSelector: "app=web"}}, Wait: true, GracePeriodSeconds: -1}}},
 		{[]string{"-f", file}, []*workload.DeleteRequest{
 			{Manifests: []*workload.Manifest{{Source: file, Content: []byte("x")}}, Wait: true, GracePeriodSeconds: -1}}},
 	} {

@@ -162,6 +162,10 @@ func imageCause(pod *corev1.Pod, status corev1.ContainerStatus, nodes []corev1.N
 			}
 		}
 	}
+	if slices.Contains(having, pod.Spec.NodeName) {
+		return fmt.Sprintf("image %s of container %s is on node %s, but imagePullPolicy Always asks a registry (%s): "+
+			"set it to IfNotPresent, or use a tag other than latest", image, status.Name, pod.Spec.NodeName, clipped(status.State.Waiting.Message))
+	}
 	where := fmt.Sprintf("image %s of container %s is not on node %s", image, status.Name, pod.Spec.NodeName)
 	if len(having) > 0 {
 		return fmt.Sprintf("%s, but on %s: import it there too (osctl -N %s image import FILE)",

@@ -57,6 +57,12 @@ func TestDiagnose(t *testing.T) {
 			s.State = waiting("ImagePullBackOff", "Back-off")
 		}), surroundings{nodes: nodes}, []string{
 			"image shop/api:1 of container app is not on node node-1, but on node-2: import it there too (osctl -N node-1 image import FILE)"}},
+		{"image is there, and a registry is asked all the same", brokenPod(func(p *corev1.Pod, s *corev1.ContainerStatus) {
+			p.Spec.Containers[0].Image = "shop/web:1"
+			s.State = waiting("ErrImagePull", "no such host")
+		}), surroundings{nodes: nodes}, []string{
+			"image shop/web:1 of container app is on node node-1, but imagePullPolicy Always asks a registry (no such host): " +
+				"set it to IfNotPresent, or use a tag other than latest"}},
 		{"registry does not answer", brokenPod(func(_ *corev1.Pod, s *corev1.ContainerStatus) {
 			s.State = waiting("ErrImagePull", "dial tcp:\n lookup registry: no such host")
 		}), surroundings{nodes: nodes[:0]}, []string{

@@ -28,6 +28,11 @@ const (
 	// firstLook is how long a wait goes on in silence before it says what it
 	// waits for: most are over by then.
 	firstLook = 5 * time.Second
+	// nextLook is the least time between two looks at what a wait waits for.
+	nextLook = 2 * time.Second
+	// lastWord is how long an explanation that is under way may hold up the end of
+	// a wait.
+	lastWord = time.Second
 )
 
 // explaining makes describe, wait and rollout status say in a sentence why pods
@@ -84,7 +89,10 @@ func (app *app) explainDuring(k *kubernetes, command *cobra.Command) {
 		}()
 		defer func() {
 			cancel()
-			<-ended
+			select {
+			case <-ended:
+			case <-time.After(lastWord):
+			}
 		}()
 		inner(command, args)
 	}
@@ -112,12 +120,19 @@ func (app *app) watchWait(ctx context.Context, command *cobra.Command, k *kubern
 			}
 		}
 	}
-	for ctx.Err() == nil {
+	for {
+		began := time.Now()
 		pods := e.podsOf(ctx, command, args)
 		for _, pod := range pods {
 			say(&pod)
 		}
-		if !e.follow(ctx, pods, say) {
+		if len(pods) > 0 && !e.awaitChange(ctx, pods[0].Namespace) {
+			return
+		}
+		look.Reset(max(nextLook-time.Since(began), 0))
+		select {
+		case <-look.C:
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -144,7 +159,7 @@ func (k *kubernetes) explainer() (*explainer, error) {
 }
 
 // podsOf returns the pods that a command's arguments name, or that belong to
-// the workloads that they name. It is best effort.
+// the workloads that they name, and are not ready. It is best effort.
 func (e *explainer) podsOf(ctx context.Context, command *cobra.Command, args []string) []corev1.Pod {
 	if len(args) == 0 {
 		return nil
@@ -172,42 +187,31 @@ func (e *explainer) podsOf(ctx context.Context, command *cobra.Command, args []s
 			pods = append(pods, list.Items...)
 		}
 	}
+	pods = slices.DeleteFunc(pods, func(pod corev1.Pod) bool {
+		return isReady(&pod) || pod.Status.Phase == corev1.PodSucceeded
+	})
 	// The newest are those of a rollout that hangs.
 	slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
 	return pods[:min(len(pods), maxExplained)]
 }
 
-// follow waits for changes of the pods' namespace and says what they bring. It
-// returns false when there is nothing to follow, else after a pod came or went.
-func (e *explainer) follow(ctx context.Context, pods []corev1.Pod, say func(*corev1.Pod)) bool {
-	namespace := e.namespace
-	known := make(map[string]bool)
-	for _, pod := range pods {
-		namespace = pod.Namespace
-		known[pod.Name] = true
+// awaitChange waits until a pod of the namespace changes. It returns false when
+// that cannot be waited for.
+func (e *explainer) awaitChange(ctx context.Context, namespace string) bool {
+	list, err := e.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return false
 	}
-	changes, err := e.client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
+	changes, err := e.client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
 	if err != nil {
 		return false
 	}
 	defer changes.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case change, open := <-changes.ResultChan():
-			if !open {
-				return true
-			}
-			pod, ok := change.Object.(*corev1.Pod)
-			switch {
-			case !ok:
-			case known[pod.Name]:
-				say(pod)
-			case change.Type == "ADDED" && time.Since(pod.CreationTimestamp.Time) < explainTimeout:
-				return true // perhaps one of the workload's
-			}
-		}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-changes.ResultChan(): // a change, or the watch's end
+		return true
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
@@ -16,6 +18,8 @@ type fakeWorkloads struct {
 	watch   []*workload.WatchResponse
 	results []*workload.ObjectResult
 	exec    func(workload.WorkloadService_ExecServer) error
+	// kubernetes answers the call that carries connections.
+	kubernetes func(workload.WorkloadService_KubernetesServer) error
 
 	logs    *workload.LogsRequest
 	applied *workload.ApplyRequest
@@ -64,6 +68,13 @@ func (node *fakeWorkloads) Delete(request *workload.DeleteRequest, stream worklo
 
 func (node *fakeWorkloads) Exec(stream workload.WorkloadService_ExecServer) error {
 	return node.exec(stream)
+}
+
+func (node *fakeWorkloads) Kubernetes(stream workload.WorkloadService_KubernetesServer) error {
+	if node.kubernetes == nil {
+		return status.Error(codes.Unavailable, "no test expects this call")
+	}
+	return node.kubernetes(stream)
 }
 
 func newWorkloadHarness(t *testing.T) (*harness, *fakeWorkloads) {

@@ -60,7 +60,7 @@ func (app *app) getCommand() *cobra.Command {
 		if *watch {
 			return app.watch(command.Context(), node, selections[0], printer)
 		}
-		if len(selections) > 1 && (output.value == asJSON || output.value == asYAML) {
+		if len(selections) > 1 && !printer.isTable() && output.value != asName {
 			printer.gather()
 		}
 		for i, one := range selections {

@@ -3,12 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/cmd/annotate"
 	"k8s.io/kubectl/pkg/cmd/apiresources"
@@ -57,7 +62,7 @@ func (app *app) kubectlCommands() []*cobra.Command {
 		create.NewCmdCreate(f, streams),
 		debug.NewCmdDebug(f, streams),
 		app.explaining(k, describe.NewCmdDescribe("osctl", f, streams)),
-		diff.NewCmdDiff(f, streams),
+		asApplied(diff.NewCmdDiff(f, streams)),
 		drain.NewCmdDrain(f, streams),
 		edit.NewCmdEdit(f, streams),
 		events.NewCmdEvents(f, streams),
@@ -85,6 +90,16 @@ func (app *app) kubectlCommands() []*cobra.Command {
 	return commands
 }
 
+// asApplied makes diff show what apply does, by default.
+func asApplied(command *cobra.Command) *cobra.Command {
+	for name, value := range map[string]string{"server-side": "true", "field-manager": "osctl"} {
+		flag := command.Flags().Lookup(name)
+		_ = flag.Value.Set(value) // both are of the flags' types
+		flag.DefValue = value
+	}
+	return command
+}
+
 // kubectlWord is kubectl's name in its help, not in addresses of its manual.
 var kubectlWord = regexp.MustCompile(`(^|[^/.\w-])kubectl([^/.\w-]|$)`)
 
@@ -105,6 +120,9 @@ func (k *kubernetes) adopt(command *cobra.Command) {
 	}
 }
 
+// usageMessage is the end of what kubectl says to who called it wrongly.
+var usageMessage = regexp.MustCompile(`See '.*' for help and examples\.?$`)
+
 // kubectlExit is how a command of kubectl ends that did not succeed.
 type kubectlExit struct {
 	message string
@@ -114,32 +132,51 @@ type kubectlExit struct {
 func (e kubectlExit) Error() string { return e.message }
 
 // run calls a command of kubectl, which ends the process where others return an
-// error: here it ends its goroutine. Not every one of them heeds the context, so
-// an interrupted one is left behind; osctl ends then.
+// error: here it ends the goroutine that it does so in, its own or one that it
+// started. Not every command heeds the context, so an interrupted one is left
+// behind; osctl ends then.
 func (k *kubernetes) run(command *cobra.Command, call func()) error {
+	k.ctx = command.Context()
 	silenceClientGo()
-	cmdutil.BehaviorOnFatal(func(message string, code int) { panic(kubectlExit{message, code}) })
+	rest.SetDefaultWarningHandler(rest.NewWarningWriter(k.app.stderr, rest.WarningWriterOptions{Deduplicate: true}))
 	ended := make(chan error, 1)
+	end := func(err error) {
+		select {
+		case ended <- err:
+		default: // it has ended already
+		}
+	}
+	cmdutil.BehaviorOnFatal(func(message string, code int) {
+		end(kubectlExit{message, code})
+		runtime.Goexit()
+	})
+	restore := terminalState(k.app.stdin)
 	go func() {
-		defer func() {
-			switch p := recover().(type) {
-			case nil:
-				ended <- nil
-			case kubectlExit:
-				ended <- p
-			default:
-				panic(p)
-			}
-		}()
+		defer end(nil)
 		call()
 	}()
 	defer k.close()
 	select {
 	case err := <-ended:
 		return k.result(err)
-	case <-command.Context().Done():
-		return command.Context().Err()
+	case <-k.ctx.Done():
+		restore()
+		return k.ctx.Err()
 	}
+}
+
+// terminalState returns what brings the terminal back to how it is now: a
+// command that is left behind may have made it pass every key on.
+func terminalState(stdin io.Reader) (restore func()) {
+	file, ok := stdin.(*os.File)
+	if !ok {
+		return func() {}
+	}
+	state, err := term.GetState(int(file.Fd()))
+	if err != nil {
+		return func() {} // no terminal
+	}
+	return func() { _ = term.Restore(int(file.Fd()), state) }
 }
 
 // result prints what kubectl would have, and keeps its exit code.
@@ -148,20 +185,18 @@ func (k *kubernetes) result(err error) error {
 	if !ok {
 		return err
 	}
-	if k.lost != nil {
+	message := strings.TrimSpace(exit.message)
+	if lost := k.lostError(); lost != nil {
 		// kubectl wraps it in its own words, which say less.
-		return k.lost
+		message = "error: " + k.app.explain(lost)
 	}
-	if message := strings.TrimSpace(kubectlWord.ReplaceAllString(exit.message, "${1}osctl${2}")); message != "" {
-		for _, prefix := range []string{"error: ", "Error: "} {
-			if rest, found := strings.CutPrefix(message, prefix); found {
-				message = k.app.paint(red, "error:") + " " + rest
-				break
-			}
-		}
+	if rest, found := strings.CutPrefix(message, "error: "); found {
+		message = k.app.paint(red, "error:") + " " + rest
+	}
+	if message != "" {
 		fmt.Fprintln(k.app.stderr, message)
 	}
-	if strings.Contains(exit.message, "See '") {
+	if exit.code == exitError && usageMessage.MatchString(message) {
 		return programExit(exitUsage)
 	}
 	return programExit(exit.code)

@@ -28,6 +28,9 @@ const (
 	discoveryTTL = 6 * time.Hour
 	// dialTimeout bounds opening a connection to Kubernetes through the node.
 	dialTimeout = 30 * time.Second
+	// firstTimeout is how long the first connection, which tells whether there is
+	// a way at all, is kept for the first request. The node ends it after 30 s.
+	firstTimeout = 10 * time.Second
 )
 
 // kubernetes is the Kubernetes API through the node's, for client-go and for
@@ -35,6 +38,8 @@ const (
 type kubernetes struct {
 	app       *app
 	namespace string
+	// ctx is the command's: it ends what is under way.
+	ctx context.Context
 
 	mu      sync.Mutex
 	gateway *kubetunnel.Gateway
@@ -50,7 +55,7 @@ func (k *kubernetes) connect() (*kubetunnel.Gateway, error) {
 	if k.gateway != nil || k.lost != nil {
 		return k.gateway, k.lost
 	}
-	ctx, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(k.ctx)
 	gateway, err := k.open(ctx)
 	if err != nil {
 		end()
@@ -77,6 +82,14 @@ func (k *kubernetes) open(ctx context.Context) (*kubetunnel.Gateway, error) {
 	}
 	waiting := make(chan net.Conn, 1)
 	waiting <- first
+	// A connection on which nothing is asked ends at the other side.
+	time.AfterFunc(firstTimeout, func() {
+		select {
+		case conn := <-waiting:
+			_ = conn.Close()
+		default:
+		}
+	})
 	return kubetunnel.Listen(func(ctx context.Context) (net.Conn, error) {
 		select {
 		case conn := <-waiting:
@@ -85,6 +98,13 @@ func (k *kubernetes) open(ctx context.Context) (*kubetunnel.Gateway, error) {
 			return dial(ctx)
 		}
 	})
+}
+
+// lostError is why Kubernetes could not be reached; nil if it could.
+func (k *kubernetes) lostError() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lost
 }
 
 // close ends the way and whatever goes on on it.
@@ -123,18 +143,18 @@ func (k *kubernetes) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, er
 	return memory.NewMemCacheClient(client), nil
 }
 
-// cacheDir is one folder for each cluster and user: a cluster that was made
-// anew under the same name has another CA. Empty means that nothing is kept.
+// cacheDir is one folder for each context: a cluster that was made anew under
+// the same name has another CA. Empty means that nothing is kept.
 func (k *kubernetes) cacheDir() string {
 	base, err := os.UserCacheDir()
 	if err != nil {
 		return ""
 	}
-	access, _, err := k.app.currentContext()
+	access, name, err := k.app.currentContext()
 	if err != nil {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(access.CA + access.Cert))
+	sum := sha256.Sum256([]byte(name + "\n" + access.CA))
 	return filepath.Join(base, "osctl", hex.EncodeToString(sum[:8]))
 }
 

@@ -19,6 +19,10 @@ import (
 // logTime is how lines are stamped: RFC 3339 with a fixed width.
 const logTime = "2006-01-02T15:04:05.000Z07:00"
 
+// selectedTail is how many lines of each log -l shows, if nothing else is said;
+// it is kubectl's.
+const selectedTail int64 = 10
+
 // logsOptions are the flags of logs.
 type logsOptions struct {
 	follow, timestamps   bool
@@ -43,7 +47,7 @@ type logLine struct {
 func (app *app) logsCommand() *cobra.Command {
 	var options logsOptions
 	command := &cobra.Command{
-		Use: "logs NAME | logs pod/NAME | logs deployment/NAME | logs -l LABELS", Short: "Show the log of a service of the node, or of a pod's container",
+		Use: "logs NAME | logs pod/NAME [CONTAINER] | logs deployment/NAME | logs -l LABELS", Short: "Show the log of a service of the node, or of a pod's container",
 		Example: `  osctl logs etcd                  # a service of the node
   osctl logs kubelet -f --tail 20
   osctl logs etcd -f -N all        # of every node, merged as lines come
@@ -51,14 +55,14 @@ func (app *app) logsCommand() *cobra.Command {
   osctl logs web-0 -n shop -c app -f
   osctl logs deployment/web        # of one of its pods; --all-pods of each
   osctl logs -l app=web --all-containers --prefix -f`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(2),
 		ValidArgsFunction: app.completeServices,
 	}
 	options.output = addOutput(command, asTable, asJSON, asYAML)
 	flags := command.Flags()
 	flags.BoolVarP(&options.follow, "follow", "f", false, "keep showing new lines")
 	flags.BoolVar(&options.timestamps, "timestamps", false, "begin each line with its time")
-	flags.Int64Var(&options.tail, "tail", 0, "show only so many of the newest lines (0: all)")
+	flags.Int64Var(&options.tail, "tail", -1, "show only so many of the newest lines (-1: all; with -l 10)")
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "the pod's namespace (default \"default\")")
 	flags.StringVarP(&options.container, "container", "c", "", "the pod's container")
 	flags.BoolVarP(&options.previous, "previous", "p", false, "the pod's container before its last restart")
@@ -72,17 +76,27 @@ func (app *app) logsCommand() *cobra.Command {
 	command.MarkFlagsMutuallyExclusive("since", "since-time")
 	command.MarkFlagsMutuallyExclusive("container", "all-containers")
 	command.RunE = func(command *cobra.Command, args []string) error {
-		if options.tail < 0 || options.tail > 1<<31 {
-			return usagef("--tail %d: expected a number of lines, or 0 for all", options.tail)
+		if options.tail < -1 || options.tail > 1<<31 {
+			return usagef("--tail %d: expected a number of lines, or -1 for all", options.tail)
 		}
-		if (len(args) == 1) == (options.selector != "") {
+		if (len(args) > 0) == (options.selector != "") {
 			return usagef("name a service or a pod, or give the pods' labels with -l")
 		}
-		name := strings.Join(args, "")
+		name := ""
+		switch len(args) {
+		case 2:
+			if options.container != "" || options.allContainers {
+				return usagef("a container is named twice: give it as argument or by flag")
+			}
+			options.container = args[1]
+			fallthrough
+		case 1:
+			name = args[0]
+		}
 		if kind, of, found := strings.Cut(name, "/"); found && (kind == "" || of == "" || strings.Contains(of, "/")) {
 			return usagef("%q: expected a service's name, pod/NAME or another KIND/NAME", name)
 		}
-		isPod := name == "" || strings.Contains(name, "/")
+		isPod := name == "" || options.container != "" || strings.Contains(name, "/")
 		name = podName(name)
 		for _, flag := range []string{"namespace", "container", "previous", "since", "since-time", "all-containers", "all-pods", "prefix", "limit-bytes"} {
 			isPod = isPod || flags.Changed(flag)
@@ -104,13 +118,16 @@ func podName(name string) string {
 }
 
 func (app *app) serviceLogs(ctx context.Context, name string, options *logsOptions) error {
+	if options.tail == 0 {
+		return usagef("--tail 0: a service's log is shown from its newest line at least")
+	}
 	nodes, err := app.fanOut(ctx)
 	if err != nil {
 		return err
 	}
 	return follow(ctx, nodes,
 		func(ctx context.Context, node *askedNode) (service.ServiceService_LogsClient, error) {
-			return node.Service.Logs(ctx, &service.LogsRequest{Name: name, Follow: options.follow, Tail: uint32(options.tail)})
+			return node.Service.Logs(ctx, &service.LogsRequest{Name: name, Follow: options.follow, Tail: uint32(max(options.tail, 0))})
 		},
 		func(node *askedNode, line *service.LogsResponse) error {
 			if format := options.output.value; format != asTable {
@@ -136,8 +153,14 @@ func (app *app) podLogs(ctx context.Context, pod string, options *logsOptions) e
 	request := &workload.LogsRequest{
 		Namespace: options.namespace, Pod: pod, Container: options.container,
 		Follow: options.follow, Previous: options.previous, Timestamps: options.timestamps,
-		Tail: options.tail, SinceSeconds: int64(options.since.Round(time.Second).Seconds()),
+		SinceSeconds:  int64(options.since.Round(time.Second).Seconds()),
 		LabelSelector: options.selector, AllContainers: options.allContainers, AllPods: options.allPods, LimitBytes: options.limitBytes,
+	}
+	switch {
+	case options.tail >= 0:
+		request.Tail = &options.tail
+	case options.selector != "":
+		request.Tail = new(selectedTail)
 	}
 	if options.sinceTime != "" {
 		since, err := time.Parse(time.RFC3339, options.sinceTime)

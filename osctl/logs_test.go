@@ -33,10 +33,11 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 		{[]string{"web", "-c", "app", "-p"}, nil, &workload.LogsRequest{Pod: "web", Container: "app", Previous: true}, "from the pod\n"},
 		{[]string{"pods/web", "-n", "shop", "--since", "1m", "--timestamps"}, nil,
 			&workload.LogsRequest{Pod: "web", Namespace: "shop", SinceSeconds: 60, Timestamps: true}, "from the pod\n"},
+		{[]string{"web", "app", "--tail=0"}, nil, &workload.LogsRequest{Pod: "web", Container: "app", Tail: new(int64)}, "from the pod\n"},
 		{[]string{"deployment/web", "--all-pods", "--limit-bytes", "9"}, nil,
 			&workload.LogsRequest{Pod: "deployment/web", AllPods: true, LimitBytes: 9}, "from the pod\n"},
 		{[]string{"-l", "app=web", "--all-containers", "--prefix"}, nil,
-			&workload.LogsRequest{LabelSelector: "app=web", AllContainers: true}, "[pod/web-0/app] from the pod\n"},
+			&workload.LogsRequest{LabelSelector: "app=web", AllContainers: true, Tail: new(int64(10))}, "[pod/web-0/app] from the pod\n"},
 	} {
 		services.logs, pods.logs = nil, nil
 		if code := harness.run(t, append([]string{"logs"}, test.args...)...); code != exitOK || harness.out.String() != test.out {
@@ -51,5 +52,7 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 	harness.fails(t, exitUsage, []string{"-l"}, "logs", "web", "-l", "app=web")
 	harness.fails(t, exitUsage, []string{"2026-11-20T12:00:00Z"}, "logs", "pod/web", "--since-time", "noon")
 	harness.fails(t, exitUsage, []string{"as its container wrote it"}, "logs", "pod/web", "-o", "json")
-	harness.fails(t, exitUsage, []string{"--tail"}, "logs", "etcd", "--tail", "-1")
+	harness.fails(t, exitUsage, []string{"--tail"}, "logs", "etcd", "--tail", "-2")
+	harness.fails(t, exitUsage, []string{"--tail 0"}, "logs", "etcd", "--tail", "0")
+	harness.fails(t, exitUsage, []string{"twice"}, "logs", "web", "app", "-c", "app")
 }

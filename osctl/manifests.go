@@ -191,6 +191,9 @@ type results struct {
 
 func (results *results) add(result *workload.ObjectResult) error {
 	results.total++
+	for _, warning := range result.GetWarnings() {
+		fmt.Fprintf(results.app.stderr, "%s %s\n", results.app.paint(yellow, "Warning:"), warning)
+	}
 	var err error
 	switch {
 	case results.format != asTable && results.format != asName:

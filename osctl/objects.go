@@ -140,7 +140,7 @@ func (printer *objectPrinter) print(out io.Writer, text []byte) (int, error) {
 	if meta.IsListType(object) {
 		count = meta.LenList(object)
 	}
-	if !printer.options.managedFields {
+	if !printer.options.managedFields && (printer.format == asJSON || printer.format == asYAML) {
 		if err := dropManagedFields(object); err != nil {
 			return 0, err
 		}

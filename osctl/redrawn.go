@@ -25,7 +25,7 @@ type redrawnTable struct {
 	keys []string
 	// drawn is how many lines of the terminal the table takes now.
 	drawn int
-	// height and width are those of the terminal, in characters.
+	// size is that of the terminal, in characters.
 	size func() (width, height int)
 }
 

@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,8 +18,11 @@ import (
 	"k8s.io/kubectl/pkg/scheme"
 )
 
-// notForReplicas are flags of run that are of a single pod.
-var notForReplicas = []string{"rm", "stdin", "tty", "attach", "restart", "overrides", "override-type", "expose", "privileged", "pod-running-timeout"}
+// forReplicas are the flags of run that make sense for a Deployment; the others
+// are of a single pod.
+var forReplicas = []string{
+	"replicas", "image", "image-pull-policy", "env", "labels", "annotations", "port", "command", "dry-run", "output", "field-manager", "namespace",
+}
 
 // withReplicas adds to kubectl's run, which makes a pod, how many of it there
 // are to be: then it makes a Deployment.
@@ -42,10 +48,14 @@ func (app *app) runReplicas(f cmdutil.Factory, command *cobra.Command, args []st
 	if replicas < 0 {
 		return cmdutil.UsageErrorf(command, "--replicas=%d: expected 0 or more", replicas)
 	}
-	for _, name := range notForReplicas {
-		if command.Flags().Changed(name) {
-			return cmdutil.UsageErrorf(command, "--%s is for a single pod: leave out --replicas, or it", name)
+	var single error
+	command.Flags().Visit(func(flag *pflag.Flag) {
+		if !slices.Contains(forReplicas, flag.Name) && command.InheritedFlags().Lookup(flag.Name) == nil {
+			single = cmdutil.UsageErrorf(command, "--%s is for a single pod: leave out --replicas, or it", flag.Name)
 		}
+	})
+	if single != nil {
+		return single
 	}
 	namespace, explicit, err := f.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
@@ -111,11 +121,11 @@ func deploymentOf(command *cobra.Command, args []string, replicas int32) (*appsv
 		return nil, err
 	}
 	if port := cmdutil.GetFlagString(command, "port"); port != "" {
-		var number int32
-		if _, err := fmt.Sscanf(port, "%d", &number); err != nil || number < 1 || number > 65535 {
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || number == 0 {
 			return nil, fmt.Errorf("--port=%s: expected a number from 1 to 65535", port)
 		}
-		container.Ports = []corev1.ContainerPort{{ContainerPort: number}}
+		container.Ports = []corev1.ContainerPort{{ContainerPort: int32(number)}}
 	}
 	annotations, _, err := cmdutil.ParsePairs(cmdutil.GetFlagStringArray(command, "annotations"), "annotations", false)
 	if err != nil {

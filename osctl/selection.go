@@ -50,6 +50,10 @@ func (selection *selectionFlags) parse(args []string) ([]*workload.Selection, er
 			if resource == "" || name == "" || strings.Contains(name, "/") {
 				return nil, usagef("%q: expected RESOURCE/NAME", arg)
 			}
+			if last := len(selections) - 1; last >= 0 && selections[last].GetResource() == resource {
+				selections[last].Names = append(selections[last].Names, name)
+				continue
+			}
 			add(resource, name)
 		}
 	}

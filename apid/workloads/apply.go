@@ -115,6 +115,7 @@ func (a *apply) apply(ctx context.Context, d document) (*workloadpb.ObjectResult
 		result.Error = applyError(err)
 		a.done.failed = true
 	}
+	result.Warnings = a.warnings.take()
 	return result, nil
 }
 
@@ -198,8 +199,12 @@ func (s *session) target(ctx context.Context, d document, namespace string, defi
 	}
 	if meta.IsNoMatchError(err) {
 		t.unknown = true
-		return t, fmt.Errorf("the cluster has no kind %s in %s: apply its definition first, or check apiVersion and kind",
-			kind.Kind, kind.GroupVersion())
+		near := ""
+		if kinds := s.resources.nearKinds(ctx, kind.Kind); len(kinds) > 0 {
+			near = "; is it one of: " + strings.Join(kinds, ", ") + "?"
+		}
+		return t, fmt.Errorf("the cluster has no kind %s in %s: apply its definition first, or check apiVersion and kind%s",
+			kind.Kind, kind.GroupVersion(), near)
 	}
 	if err != nil {
 		return t, err

@@ -3,8 +3,10 @@ package workloads
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,6 +60,8 @@ func (c *connector) cluster() (*cluster, error) {
 type cluster struct {
 	config    *rest.Config
 	transport http.RoundTripper
+	// streaming is for answers that may be read slowly.
+	streaming http.RoundTripper
 	resources *resources
 }
 
@@ -82,12 +86,44 @@ func open(kubeconfig string) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up TLS to the API server: %w", err)
 	}
+	streaming, err := streamingTransport(config)
+	if err != nil {
+		return nil, fmt.Errorf("set up TLS to the API server: %w", err)
+	}
 	resources, err := newResources(config, &http.Client{Transport: shared})
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{config: config, transport: shared, resources: resources}, nil
+	return &cluster{config: config, transport: shared, streaming: streaming, resources: resources}, nil
 }
+
+// streamingTransport makes connections of HTTP/1.1, which hold some KiB of an
+// answer that nobody reads. HTTP/2, which the other requests share, holds up to
+// 4 MiB of each, and has no way for requests that become streams (exec, port
+// forwarding).
+func streamingTransport(config *rest.Config) (http.RoundTripper, error) {
+	settings, err := config.TransportConfig()
+	if err != nil {
+		return nil, err
+	}
+	tls, err := transport.TLSConfigFor(settings)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: connectTimeout}
+	return transport.HTTPWrappersForConfig(settings, &http.Transport{
+		TLSClientConfig: tls, DialContext: dialer.DialContext, TLSHandshakeTimeout: connectTimeout,
+		MaxIdleConnsPerHost: maxIdleStreams, IdleConnTimeout: idleStream, DisableCompression: true,
+	})
+}
+
+const (
+	// connectTimeout bounds connecting to the API server, which is on this node.
+	connectTimeout = 30 * time.Second
+	// Connections that nobody uses are kept for the next request so many and so
+	// long.
+	maxIdleStreams, idleStream = 8, time.Minute
+)
 
 // codecs decode what apid itself reads of the API server's answers: its errors.
 func codecs() runtime.NegotiatedSerializer {
@@ -101,18 +137,53 @@ type session struct {
 	// config carries the impersonation too, for executors that make connections
 	// of their own.
 	config    *rest.Config
-	transport http.RoundTripper
+	streaming http.RoundTripper
 	objects   dynamic.Interface
 	raw       rest.Interface
+	// streams is raw for answers that may be read slowly.
+	streams   rest.Interface
 	resources *resources
 	lists     places
+	warnings  *warnings
+}
+
+// warnings are what the API server warned of since they were last taken.
+type warnings struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+// maxWarnings is how many are kept: one request has few.
+const maxWarnings = 20
+
+// HandleWarningHeader implements rest.WarningHandler. 299 is the code of
+// warnings that are meant for people.
+func (w *warnings) HandleWarningHeader(code int, _, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if code == 299 && text != "" && len(w.texts) < maxWarnings && !slices.Contains(w.texts, text) {
+		w.texts = append(w.texts, text)
+	}
+}
+
+func (w *warnings) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	taken := w.texts
+	w.texts = nil
+	return taken
 }
 
 // as makes a session; it costs no request and no connection.
 func (c *cluster) as(who rest.ImpersonationConfig) (*session, error) {
 	config := rest.CopyConfig(c.config)
 	config.Impersonate = who
-	client := &http.Client{Transport: transport.NewImpersonatingRoundTripper(transport.ImpersonationConfig(who), c.transport)}
+	warned := &warnings{}
+	config.WarningHandler = warned
+	as := func(base http.RoundTripper) *http.Client {
+		return &http.Client{Transport: transport.NewImpersonatingRoundTripper(transport.ImpersonationConfig(who), base)}
+	}
+	client, streaming := as(c.transport), as(c.streaming)
 	objects, err := dynamic.NewForConfigAndClient(config, client)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for %s: %w", who.UserName, err)
@@ -121,5 +192,11 @@ func (c *cluster) as(who rest.ImpersonationConfig) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client for %s: %w", who.UserName, err)
 	}
-	return &session{config: config, transport: client.Transport, objects: objects, raw: raw, resources: c.resources}, nil
+	streams, err := rest.UnversionedRESTClientForConfigAndClient(config, streaming)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for %s: %w", who.UserName, err)
+	}
+	return &session{
+		config: config, streaming: streaming.Transport, objects: objects, raw: raw, streams: streams, resources: c.resources, warnings: warned,
+	}, nil
 }

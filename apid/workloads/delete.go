@@ -76,19 +76,20 @@ func (s *Server) Delete(request *workloadpb.DeleteRequest, stream grpc.ServerStr
 
 // checkDelete refuses requests that would delete more than they say.
 func checkDelete(request *workloadpb.DeleteRequest, documents int) error {
-	selection := request.GetSelection()
-	selects := selection.GetLabelSelector() != "" || selection.GetFieldSelector() != ""
-	switch {
-	case selection == nil && documents == 0:
+	switch selections := len(request.GetSelections()); {
+	case selections == 0 && documents == 0:
 		return invalid("nothing to delete: give manifests or a resource")
-	case selection == nil:
-		return nil
-	case documents > 0:
+	case selections > 0 && documents > 0:
 		return invalid("give manifests or a resource, not both")
-	case len(selection.GetNames()) > 0 && request.GetAll():
-		return invalid("names and all exclude each other: give one of them")
-	case len(selection.GetNames()) == 0 && !selects && !request.GetAll():
-		return invalid("give names, a selector or all: an empty selection would delete every %s", selection.GetResource())
+	}
+	for _, selection := range request.GetSelections() {
+		selects := selection.GetLabelSelector() != "" || selection.GetFieldSelector() != ""
+		switch {
+		case len(selection.GetNames()) > 0 && request.GetAll():
+			return invalid("names and all exclude each other: give one of them")
+		case len(selection.GetNames()) == 0 && !selects && !request.GetAll():
+			return invalid("give names, a selector or all: an empty selection would delete every %s", selection.GetResource())
+		}
 	}
 	return nil
 }
@@ -107,10 +108,14 @@ func (d *deletion) fail(err error) { d.result.Action, d.result.Error = "", statu
 
 // doomed finds what is to be deleted.
 func (s *session) doomed(ctx context.Context, request *workloadpb.DeleteRequest, documents []document) ([]*deletion, error) {
-	if request.GetSelection() != nil {
-		return s.doomedBySelection(ctx, request.GetSelection())
-	}
 	var found []*deletion
+	for _, selection := range request.GetSelections() {
+		more, err := s.doomedBySelection(ctx, selection)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
 	// What others need goes last.
 	sorted := inOrder(documents)
 	slices.Reverse(sorted)

@@ -21,15 +21,15 @@ func TestDelete(t *testing.T) {
 		want    []string
 		left    int
 	}{
-		{"by name", &workloadpb.DeleteRequest{Selection: &workloadpb.Selection{Resource: "po", Names: []string{"web"}}},
+		{"by name", &workloadpb.DeleteRequest{Selections: []*workloadpb.Selection{{Resource: "po", Names: []string{"web"}}}},
 			[]string{"pod/web default deleted"}, 2},
-		{"by name, waiting", &workloadpb.DeleteRequest{Wait: true, Selection: &workloadpb.Selection{Resource: "po", Names: []string{"web"}}},
+		{"by name, waiting", &workloadpb.DeleteRequest{Wait: true, Selections: []*workloadpb.Selection{{Resource: "po", Names: []string{"web"}}}},
 			[]string{"pod/web default deleted"}, 2},
-		{"one missing", &workloadpb.DeleteRequest{Selection: &workloadpb.Selection{Resource: "pods", Names: []string{"x", "web"}}},
+		{"one missing", &workloadpb.DeleteRequest{Selections: []*workloadpb.Selection{{Resource: "pods", Names: []string{"x", "web"}}}},
 			[]string{"pod/x default  /api/v1/namespaces/default/pods/x not found", "pod/web default deleted"}, 2},
-		{"one missing, ignored", &workloadpb.DeleteRequest{IgnoreNotFound: true, Selection: &workloadpb.Selection{Resource: "pods", Names: []string{"x", "web"}}},
+		{"one missing, ignored", &workloadpb.DeleteRequest{IgnoreNotFound: true, Selections: []*workloadpb.Selection{{Resource: "pods", Names: []string{"x", "web"}}}},
 			[]string{"pod/web default deleted"}, 2},
-		{"all of a namespace", &workloadpb.DeleteRequest{All: true, Selection: &workloadpb.Selection{Resource: "pods"}},
+		{"all of a namespace", &workloadpb.DeleteRequest{All: true, Selections: []*workloadpb.Selection{{Resource: "pods"}}},
 			[]string{"pod/db default deleted", "pod/web default deleted"}, 1},
 		{"manifests, the last first", &workloadpb.DeleteRequest{Manifests: []*workloadpb.Manifest{manifest(
 			"apiVersion: v1\nkind: Pod\nmetadata: {name: web}", "apiVersion: v1\nkind: Pod\nmetadata: {name: db}")}},
@@ -69,9 +69,9 @@ func TestDeleteRefusesToGuess(t *testing.T) {
 		request *workloadpb.DeleteRequest
 	}{
 		{"nothing to delete", &workloadpb.DeleteRequest{}},
-		{"would delete every pods", &workloadpb.DeleteRequest{Selection: &workloadpb.Selection{Resource: "pods"}}},
-		{"exclude each other", &workloadpb.DeleteRequest{All: true, Selection: &workloadpb.Selection{Resource: "pods", Names: []string{"web"}}}},
-		{"not both", &workloadpb.DeleteRequest{Selection: &workloadpb.Selection{Resource: "pods", Names: []string{"web"}}, Manifests: []*workloadpb.Manifest{manifest(configMap("a"))}}},
+		{"would delete every pods", &workloadpb.DeleteRequest{Selections: []*workloadpb.Selection{{Resource: "pods"}}}},
+		{"exclude each other", &workloadpb.DeleteRequest{All: true, Selections: []*workloadpb.Selection{{Resource: "pods", Names: []string{"web"}}}}},
+		{"not both", &workloadpb.DeleteRequest{Selections: []*workloadpb.Selection{{Resource: "pods", Names: []string{"web"}}}, Manifests: []*workloadpb.Manifest{manifest(configMap("a"))}}},
 	} {
 		stream, err := client.Delete(testContext(t), test.request)
 		if err != nil {

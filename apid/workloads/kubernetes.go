@@ -8,16 +8,17 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/transport"
-	"k8s.io/streaming/pkg/httpstream"
 
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/identity"
@@ -29,6 +30,13 @@ const (
 	tunnelHeaderTimeout = 30 * time.Second
 	tunnelIdleTimeout   = 2 * time.Minute
 	tunnelMaxHeader     = 64 << 10
+	// tunnelMaxChunk is bytes of one message. Clients of ours send 32 KiB.
+	tunnelMaxChunk = 64 << 10
+	// maxTunnels bounds the connections of all clients together; each takes about
+	// 100 KiB of apid's 256 MiB.
+	maxTunnels = 256
+	// maxLoggedPath is how much of a request's path is logged, in bytes.
+	maxLoggedPath = 256
 )
 
 // Kubernetes implements WorkloadService: an HTTP server that has one connection.
@@ -37,6 +45,12 @@ func (s *Server) Kubernetes(stream grpc.BidiStreamingServer[workloadpb.Kubernete
 	session, err := s.session(ctx)
 	if err != nil {
 		return err
+	}
+	select {
+	case s.tunnels <- struct{}{}:
+		defer func() { <-s.tunnels }()
+	default:
+		return status.Errorf(codes.ResourceExhausted, "this node carries %d connections to Kubernetes, which is the most: end some, or ask another node (-N)", maxTunnels)
 	}
 	handler, err := session.proxy(s.kube.log)
 	if err != nil {
@@ -75,6 +89,9 @@ func (s serverStream) Send(data []byte) error {
 
 func (s serverStream) Recv() ([]byte, error) {
 	request, err := s.BidiStreamingServer.Recv()
+	if err == nil && len(request.GetData()) > tunnelMaxChunk {
+		return nil, invalid("a message of %d bytes: send at most %d", len(request.GetData()), tunnelMaxChunk)
+	}
 	return request.GetData(), err
 }
 
@@ -113,47 +130,31 @@ func (s *session) proxy(log *slog.Logger) (http.Handler, error) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = target.Scheme, target.Host, ""
 			dropCredentials(r.Out.Header)
-			if r.In.Method != http.MethodGet && r.In.Method != http.MethodHead || httpstream.IsUpgradeRequest(r.In) {
-				// Not the query: a program's arguments may be secret.
-				log.Info("Kubernetes asked", "name", s.config.Impersonate.UserName, "method", r.In.Method, "path", r.In.URL.Path)
-			}
 		},
-		Transport:     roundTripper(s.roundTrip),
+		ModifyResponse: func(response *http.Response) error {
+			s.logChange(log, response)
+			return nil
+		},
+		// Not the one that others share: HTTP/2 holds up to 4 MiB of an answer that
+		// nobody reads, and has no way for requests that become streams.
+		Transport:     s.streaming,
 		FlushInterval: -1, // watches and logs
 		ErrorHandler:  sayUnanswered,
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}, nil
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
-
-// roundTrip makes a connection of its own for a request that is to become a
-// stream (exec, port forwarding): HTTP/2, which the others share, has no way for
-// that.
-func (s *session) roundTrip(request *http.Request) (*http.Response, error) {
-	if !httpstream.IsUpgradeRequest(request) {
-		return s.transport.RoundTrip(request)
+// logChange keeps who changed something, or got into a container. Who was
+// refused changed nothing, and is in Kubernetes' own audit log.
+func (s *session) logChange(log *slog.Logger, response *http.Response) {
+	request := response.Request
+	reads := request.Method == http.MethodGet || request.Method == http.MethodHead
+	if reads && response.StatusCode != http.StatusSwitchingProtocols || response.StatusCode >= http.StatusBadRequest {
+		return
 	}
-	config, err := s.config.TransportConfig()
-	if err != nil {
-		return nil, err
-	}
-	tls, err := transport.TLSConfigFor(config)
-	if err != nil {
-		return nil, err
-	}
-	dialer := &net.Dialer{Timeout: tunnelHeaderTimeout, KeepAlive: tunnelHeaderTimeout}
-	own := &http.Transport{
-		TLSClientConfig: tls, DialContext: dialer.DialContext, TLSHandshakeTimeout: tunnelHeaderTimeout,
-		ForceAttemptHTTP2: false, DisableKeepAlives: true,
-	}
-	wrapped, err := transport.HTTPWrappersForConfig(config, own)
-	if err != nil {
-		return nil, err
-	}
-	return wrapped.RoundTrip(request)
+	// Not the query: a program's arguments may be secret.
+	path := request.URL.Path
+	log.Info("Kubernetes asked", "name", s.config.Impersonate.UserName, "method", request.Method, "path", path[:min(len(path), maxLoggedPath)])
 }
 
 // dropCredentials removes what would make the API server, or client-go on the
@@ -164,7 +165,19 @@ func dropCredentials(header http.Header) {
 			delete(header, name)
 		}
 	}
+	// A browser's way to present a token.
+	protocols := header.Values("Sec-WebSocket-Protocol")
+	for i := range protocols {
+		kept := slices.DeleteFunc(strings.Split(protocols[i], ","), func(protocol string) bool {
+			return strings.HasPrefix(strings.TrimSpace(protocol), bearerProtocol)
+		})
+		protocols[i] = strings.Join(kept, ",")
+	}
 }
+
+// bearerProtocol begins a WebSocket's subprotocol that is a token (package
+// websocket of the API server's authenticators).
+const bearerProtocol = "base64url.bearer.authorization.k8s.io."
 
 // sayUnanswered tells in Kubernetes' own form that Kubernetes does not answer.
 func sayUnanswered(w http.ResponseWriter, _ *http.Request, err error) {

@@ -1,8 +1,10 @@
 package workloads
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -17,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 
+	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/client"
 	"github.com/keelson-os/keelson/pkg/kubetunnel"
 )
@@ -77,73 +80,129 @@ func TestKubernetesIsAskedAsTheCaller(t *testing.T) {
 	}
 }
 
-// A client that names somebody else to act as must not become them.
+// A client that names somebody else to act as must not become them. The gateway
+// of osctl is left out: it drops some of it already.
 func TestKubernetesDropsTheClientsCredentials(t *testing.T) {
-	for _, name := range []string{"Impersonate-User", "impersonate-user", "IMPERSONATE-GROUP", "Impersonate-Uid", "Impersonate-Extra-Scopes", "X-Remote-User", "X-Remote-Group"} {
+	for name, value := range map[string]string{
+		"Impersonate-User": "system:masters", "impersonate-user": "system:masters", "IMPERSONATE-GROUP": "system:masters",
+		"Impersonate-Uid": "system:masters", "Impersonate-Extra-Scopes": "system:masters",
+		"X-Remote-User": "system:masters", "X-Remote-Group": "system:masters", "Authorization": "Bearer system:masters",
+		"Sec-WebSocket-Protocol": "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.system:masters",
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := withPods()
 			var got http.Header
-			f.exec = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.Header.Clone() })
-			// The path is served by the handler above; what it answers does not matter.
-			header := http.Header{name: {"system:masters"}}
-			ask(t, tunnelled(t, f), http.MethodPost, "/api/v1/namespaces/default/pods/web/exec", header)
+			f.exec = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Clone() })
+			conn, err := (&client.Client{Workload: f.serve(t)}).DialKubernetes(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST /api/v1/namespaces/default/pods/web/exec HTTP/1.1\r\nHost: kubernetes\r\nContent-Length: 0\r\n%s: %s\r\n\r\n", name, value)
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
 			if user := got.Values("Impersonate-User"); !slices.Equal(user, []string{"ada"}) {
 				t.Errorf("acted as %q", user)
 			}
 			for header, values := range got {
-				if slices.Contains(values, "system:masters") {
+				if strings.Contains(strings.Join(values, ","), "system:masters") {
 					t.Errorf("%s: %q reached Kubernetes", header, values)
 				}
-			}
-			if got.Get("Authorization") != "" {
-				t.Error("the gateway's token reached Kubernetes")
 			}
 		})
 	}
 }
 
 func TestKubernetesCarriesStreams(t *testing.T) {
-	for name, executor := range map[string]func(*rest.Config, string) (remotecommand.Executor, error){
-		"WebSocket": func(config *rest.Config, url string) (remotecommand.Executor, error) {
-			return remotecommand.NewWebSocketExecutor(config, http.MethodGet, url)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := withContainers()
-			f.exec = throughWebSocket(t)
-			config := tunnelled(t, f)
-			run, err := executor(config, config.Host+"/api/v1/namespaces/default/pods/web/exec?command=cat&container=a&stdin=true&stdout=true")
-			if err != nil {
-				t.Fatal(err)
-			}
-			sent := bytes.Repeat([]byte("0123456789abcdef"), 64<<10) // 1 MiB
-			var received bytes.Buffer
-			if err := run.StreamWithContext(testContext(t), remotecommand.StreamOptions{Stdin: bytes.NewReader(sent), Stdout: &received}); err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(received.Bytes(), sent) {
-				t.Errorf("%d bytes came back of %d, or others", received.Len(), len(sent))
-			}
-		})
+	f := withContainers()
+	f.exec = throughWebSocket(t)
+	config := tunnelled(t, f)
+	run, err := remotecommand.NewWebSocketExecutor(config, http.MethodGet,
+		config.Host+"/api/v1/namespaces/default/pods/web/exec?command=cat&container=a&stdin=true&stdout=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 64<<10) // 1 MiB
+	var received bytes.Buffer
+	if err := run.StreamWithContext(testContext(t), remotecommand.StreamOptions{Stdin: bytes.NewReader(sent), Stdout: &received}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(received.Bytes(), sent) {
+		t.Errorf("%d bytes came back of %d, or others", received.Len(), len(sent))
 	}
 }
 
+// What happens is seen when it happens, not when a buffer is full or the watch
+// ends: this one stays open.
 func TestKubernetesStreamsWatches(t *testing.T) {
 	f := withPods()
+	release := make(chan struct{})
+	defer close(release)
+	f.exec = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "ADDED")
+		w.(http.Flusher).Flush()
+		<-release
+	})
 	config := tunnelled(t, f)
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.watches = []string{`{"type":"ADDED","object":{}}` + "\n"}
-	response, err := client.Get(config.Host + "/api/v1/pods?watch=true")
+	client.Timeout = testDeadline
+	response, err := client.Get(config.Host + "/api/v1/namespaces/default/pods/web/exec")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || !strings.Contains(string(body), "ADDED") {
-		t.Errorf("the watch brought %q, %v", body, err)
+	if line, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil || line != "ADDED\n" {
+		t.Errorf("the open watch brought %q, %v", line, err)
+	}
+}
+
+// What a client writes just before it closes arrives: gRPC drops what it has
+// queued when a call is cut.
+func TestWhatWasWrittenBeforeTheEndArrives(t *testing.T) {
+	for range 10 {
+		f := withPods()
+		arrived := make(chan int64, 1)
+		f.exec = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			arrived <- n
+		})
+		conn, err := (&client.Client{Workload: f.serve(t)}).DialKubernetes(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const size = 300 << 10
+		fmt.Fprintf(conn, "POST /api/v1/namespaces/default/pods/web/exec HTTP/1.1\r\nHost: kubernetes\r\nContent-Length: %d\r\n\r\n", size)
+		if _, err := conn.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		select {
+		case n := <-arrived:
+			if n != size {
+				t.Fatalf("%d of %d bytes arrived", n, size)
+			}
+		case <-testContext(t).Done():
+			t.Fatal("the request did not arrive")
+		}
+	}
+}
+
+func TestKubernetesRefusesLargeMessages(t *testing.T) {
+	stream, err := withPods().serve(t).Kubernetes(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&workloadpb.KubernetesRequest{Data: make([]byte, tunnelMaxChunk+1)}); err != nil {
+		t.Fatal(err)
+	}
+	if response, err := stream.Recv(); err == nil {
+		t.Errorf("it answers %q", response.GetData())
 	}
 }
 

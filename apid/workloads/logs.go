@@ -149,7 +149,7 @@ func loggedContainers(pod *corev1.Pod, request *workloadpb.LogsRequest) ([]strin
 }
 
 func (s *session) logRequest(name, container string, request *workloadpb.LogsRequest) *rest.Request {
-	read := pod(s.raw.Get(), request.GetNamespace(), name, "log").Param("container", container)
+	read := pod(s.streams.Get(), request.GetNamespace(), name, "log").Param("container", container)
 	for name, wanted := range map[string]bool{
 		"follow":     request.GetFollow(),
 		"previous":   request.GetPrevious(),
@@ -159,8 +159,10 @@ func (s *session) logRequest(name, container string, request *workloadpb.LogsReq
 			read.Param(name, "true")
 		}
 	}
+	if request.Tail != nil && request.GetTail() >= 0 {
+		read.Param("tailLines", strconv.FormatInt(request.GetTail(), 10))
+	}
 	for name, number := range map[string]int64{
-		"tailLines":    request.GetTail(),
 		"sinceSeconds": request.GetSinceSeconds(),
 		"limitBytes":   request.GetLimitBytes(),
 	} {

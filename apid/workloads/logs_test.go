@@ -46,7 +46,7 @@ func TestLogsRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	logs, err := session.logs(testContext(t), &workloadpb.LogsRequest{
-		Pod: "web", Container: "b", Follow: true, Previous: true, Timestamps: true, Tail: 5, SinceSeconds: 60,
+		Pod: "web", Container: "b", Follow: true, Previous: true, Timestamps: true, Tail: new(int64(5)), SinceSeconds: 60,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,10 +2,13 @@ package workloads
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -16,11 +19,7 @@ import (
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 )
 
-const (
-	actionPruned = "pruned"
-	// prunedPage is how many objects are looked at in one request.
-	prunedPage = 500
-)
+const actionPruned = "pruned"
 
 // prunedKinds are looked through in every namespace that was applied to, besides
 // the kinds that were applied: the last object of a kind may be what is to go.
@@ -79,12 +78,13 @@ func checkPrune(request *workloadpb.ApplyRequest) error {
 }
 
 // prune deletes what this field manager applied in earlier calls and this one
-// did not, and sends a result for each.
+// did not, and sends a result for each. All of it is found before any goes.
 func (a *apply) prune(ctx context.Context, selector string, send func(*workloadpb.ObjectResult) error) error {
 	wanted := maps.Clone(a.done.kinds)
 	for _, kind := range prunedKinds {
 		wanted[kind] = true
 	}
+	var stale []staleObject
 	for _, kind := range slices.SortedFunc(maps.Keys(wanted), func(a, b schema.GroupVersionKind) int {
 		return strings.Compare(a.String(), b.String())
 	}) {
@@ -100,56 +100,68 @@ func (a *apply) prune(ctx context.Context, selector string, send func(*workloadp
 			places = []string{metav1.NamespaceAll}
 		}
 		for _, namespace := range places {
-			if err := a.pruneKind(ctx, mapping, namespace, selector, send); err != nil {
+			found, err := a.staleIn(ctx, mapping, namespace, selector)
+			if err != nil {
 				return err
 			}
+			stale = append(stale, found...)
+		}
+	}
+	for _, each := range stale {
+		if err := send(a.pruneOne(ctx, each)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (a *apply) pruneKind(ctx context.Context, mapping *meta.RESTMapping, namespace, selector string, send func(*workloadpb.ObjectResult) error) error {
-	resource := a.objects.Resource(mapping.Resource)
-	options := metav1.ListOptions{LabelSelector: selector, Limit: prunedPage}
-	for {
-		limited, cancel := context.WithTimeout(ctx, requestTimeout)
-		list, err := resource.Namespace(namespace).List(limited, options)
-		cancel()
-		if err != nil {
-			return statusOf(err)
+// staleObject is what is to be pruned.
+type staleObject struct {
+	mapping         *meta.RESTMapping
+	namespace, name string
+	uid             types.UID
+}
+
+// staleIn finds them among the objects of one kind. Only their metadata is read.
+func (a *apply) staleIn(ctx context.Context, mapping *meta.RESTMapping, namespace, selector string) ([]staleObject, error) {
+	q := &query{session: a.session, mapping: mapping, accept: asMetadata, selection: &workloadpb.Selection{
+		Namespace: namespace, LabelSelector: selector,
+	}}
+	_, page, err := q.readPage(ctx, q.list())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	var stale []staleObject
+	for _, item := range page.items {
+		var object metav1.PartialObjectMetadata
+		if err := json.Unmarshal(item.json, &object); err != nil {
+			return nil, status.Errorf(codes.Internal, "read the API server's answer: %v", err)
 		}
-		for i := range list.Items {
-			if !a.isStale(&list.Items[i]) {
-				continue
-			}
-			if err := send(a.pruneOne(ctx, mapping, &list.Items[i])); err != nil {
-				return err
-			}
-		}
-		if options.Continue = list.GetContinue(); options.Continue == "" {
-			return nil
+		if a.isStale(&object) {
+			stale = append(stale, staleObject{mapping, object.Namespace, object.Name, object.UID})
 		}
 	}
+	return stale, nil
 }
 
 // isStale tells an object that this manager applied before and not now. What
 // belongs to another object goes with that one.
-func (a *apply) isStale(object *unstructured.Unstructured) bool {
-	if a.done.uids[object.GetUID()] || object.GetDeletionTimestamp() != nil || metav1.GetControllerOf(object) != nil {
+func (a *apply) isStale(object *metav1.PartialObjectMetadata) bool {
+	if a.done.uids[object.UID] || object.DeletionTimestamp != nil || metav1.GetControllerOf(object) != nil {
 		return false
 	}
-	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
+	return slices.ContainsFunc(object.ManagedFields, func(entry metav1.ManagedFieldsEntry) bool {
 		return entry.Manager == a.options.FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == ""
 	})
 }
 
-func (a *apply) pruneOne(ctx context.Context, mapping *meta.RESTMapping, object *unstructured.Unstructured) *workloadpb.ObjectResult {
+func (a *apply) pruneOne(ctx context.Context, object staleObject) *workloadpb.ObjectResult {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	result := &workloadpb.ObjectResult{Object: label(mapping, object.GetName()), Namespace: object.GetNamespace()}
-	policy, uid := metav1.DeletePropagationBackground, object.GetUID()
-	err := a.objects.Resource(mapping.Resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{
-		PropagationPolicy: &policy, DryRun: a.options.DryRun, Preconditions: &metav1.Preconditions{UID: &uid},
+	result := &workloadpb.ObjectResult{Object: label(object.mapping, object.name), Namespace: object.namespace}
+	policy := metav1.DeletePropagationBackground
+	err := a.objects.Resource(object.mapping.Resource).Namespace(object.namespace).Delete(ctx, object.name, metav1.DeleteOptions{
+		PropagationPolicy: &policy, DryRun: a.options.DryRun, Preconditions: &metav1.Preconditions{UID: &object.uid},
 	})
 	if err != nil {
 		result.Error = statusMessage(err)

@@ -3,8 +3,10 @@ package workloads
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -139,6 +141,28 @@ func (r *resources) byName(ctx context.Context, name string) (*meta.RESTMapping,
 	}
 	// Not a resource's name; kinds are names too, but with a capital.
 	return r.mapper.RESTMappingWithContext(ctx, schema.ParseGroupKind(name))
+}
+
+// nearKinds are the kinds that are likely meant by a mistyped one, each with the
+// version it has.
+func (r *resources) nearKinds(ctx context.Context, typed string) []string {
+	ctx, cancel := discoveryContext(ctx)
+	defer cancel()
+	lists, _ := r.cache.ServerPreferredResourcesWithContext(ctx)
+	versions := map[string]string{}
+	for _, list := range lists {
+		for _, resource := range list.APIResources {
+			versions[resource.Kind] = list.GroupVersion
+		}
+	}
+	near := nearest.Names(typed, slices.Collect(maps.Keys(versions)))
+	if _, exact := versions[typed]; exact {
+		near = []string{typed} // of another version
+	}
+	for i, kind := range near {
+		near[i] = fmt.Sprintf("%s (%s)", kind, versions[kind])
+	}
+	return near
 }
 
 // known lists every plain name a resource is known by.

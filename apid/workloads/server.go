@@ -40,6 +40,8 @@ type Server struct {
 	caller func(context.Context) (rest.ImpersonationConfig, error)
 	kube   *connector
 	lists  places
+	// tunnels has a place for each connection that Kubernetes carries.
+	tunnels places
 }
 
 // New makes the service. It connects when the first call needs it.
@@ -48,6 +50,8 @@ func New(o Options) *Server {
 		caller: o.Caller,
 		kube:   &connector{kubeconfig: o.Kubeconfig, log: o.Log},
 		lists:  make(places, maxLists),
+
+		tunnels: make(places, maxTunnels),
 	}
 }
 

@@ -213,7 +213,7 @@ func startPods(ctx context.Context, node *client.Client, count int, name string)
 	for _, each := range ready {
 		seconds = append(seconds, each)
 	}
-	gone, err := node.Workload.Delete(ctx, &workload.DeleteRequest{Selection: selection, GracePeriodSeconds: 1, Wait: true})
+	gone, err := node.Workload.Delete(ctx, &workload.DeleteRequest{Selections: []*workload.Selection{selection}, GracePeriodSeconds: 1, Wait: true})
 	if err != nil {
 		return nil, err
 	}

@@ -86,6 +86,7 @@ func TestWorkloads(t *testing.T) {
 	osctl(t, "-N", "all", "image", "import", filepath.Join(artifacts, "sample-web.tar"))
 	mine := byOsctl("kinds")
 	osctl(t, "create", "namespace", "kinds")
+	mine.in(t, "wait", "serviceaccount/default", "--for=create", waitFlag)
 	mine.in(t, "apply", "-f", "testdata/kinds")
 	for _, step := range []struct {
 		name string
@@ -293,6 +294,7 @@ func testKubectlKinds(t *testing.T) {
 	if out, err := c.run("create", "namespace", "kubectl"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	c.in(t, "wait", "serviceaccount/default", "--for=create", waitFlag)
 	// The node's port is the other namespace's.
 	services, err := os.ReadFile("testdata/kinds/services.yaml")
 	if err != nil {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -10,6 +11,10 @@ import (
 	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/kubetunnel"
 )
+
+// closeTimeout is how long the node may take to end a connection that the client
+// has closed.
+const closeTimeout = 5 * time.Second
 
 // DialKubernetes opens a connection to the Kubernetes API through the node:
 // HTTP/1.1 without TLS, every request on which is made as the client's user. The
@@ -37,6 +42,12 @@ func (client *Client) DialKubernetes(ctx context.Context) (net.Conn, error) {
 	conn := kubetunnel.New(clientStream{stream}, tunnelAddress{})
 	go func() {
 		<-conn.Done()
+		// What was written goes out before the call ends.
+		_ = stream.CloseSend()
+		select {
+		case <-conn.Received():
+		case <-time.After(closeTimeout):
+		}
 		end()
 	}()
 	return conn, nil

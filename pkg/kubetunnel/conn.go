@@ -1,6 +1,9 @@
 package kubetunnel
 
-import "net"
+import (
+	"io"
+	"net"
+)
 
 // chunk is how many bytes go into one message at most.
 const chunk = 32 << 10
@@ -20,6 +23,7 @@ type Conn struct {
 	far      net.Conn
 	remote   net.Addr
 	done     chan struct{}
+	received chan struct{}
 }
 
 // New makes a connection of a stream that has been opened; remote is what
@@ -27,15 +31,18 @@ type Conn struct {
 // its owner sees to once Done is closed.
 func New(stream Stream, remote net.Addr) *Conn {
 	near, far := net.Pipe()
-	c := &Conn{Conn: near, far: far, remote: remote, done: make(chan struct{})}
+	c := &Conn{Conn: near, far: far, remote: remote, done: make(chan struct{}), received: make(chan struct{})}
 	go c.send(stream)
 	go c.receive(stream)
 	return c
 }
 
 // Done is closed when the connection has ended, from whichever side, and all
-// that was written has been sent.
+// that was written has been given to the stream.
 func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Received is closed when the other side sends no more.
+func (c *Conn) Received() <-chan struct{} { return c.received }
 
 // RemoteAddr returns the address that New was given.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
@@ -47,7 +54,10 @@ func (c *Conn) send(stream Stream) {
 	for {
 		n, err := c.far.Read(buffer)
 		if n > 0 && stream.Send(buffer[:n]) != nil {
-			return // Recv fails too, and ends what is read
+			// The call is over. What the other side had sent before may still be read:
+			// the end of receiving is that of this too.
+			_, _ = io.Copy(io.Discard, c.far)
+			return
 		}
 		if err != nil {
 			return
@@ -57,6 +67,7 @@ func (c *Conn) send(stream Stream) {
 
 // receive closes the far end only: the near one reads to the end of what came.
 func (c *Conn) receive(stream Stream) {
+	defer close(c.received)
 	defer c.far.Close()
 	for {
 		data, err := stream.Recv()

@@ -393,7 +393,10 @@ type ObjectResult struct {
 	// failed.
 	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
 	// What Kubernetes said against it; empty on success.
-	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// What Kubernetes warned of: a version that will go, a rule that is not yet
+	// enforced.
+	Warnings      []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -468,6 +471,13 @@ func (x *ObjectResult) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *ObjectResult) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 type ApplyResponse struct {
@@ -816,12 +826,13 @@ func (x *WatchResponse) GetJson() []byte {
 
 type DeleteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What to delete: manifests, or a selection.
-	Manifests []*Manifest `protobuf:"bytes,1,rep,name=manifests,proto3" json:"manifests,omitempty"`
-	Selection *Selection  `protobuf:"bytes,2,opt,name=selection,proto3" json:"selection,omitempty"`
+	// What to delete: manifests, or selections. All of it is found before any is
+	// deleted, and all of it deleted before any is waited for.
+	Manifests  []*Manifest  `protobuf:"bytes,1,rep,name=manifests,proto3" json:"manifests,omitempty"`
+	Selections []*Selection `protobuf:"bytes,2,rep,name=selections,proto3" json:"selections,omitempty"`
 	// Namespace for manifests' objects that name none; empty means "default".
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Every object of the selection's resource, when it names none.
+	// Every object of a selection's resource, when it names none.
 	All bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
 	// Seconds a pod is given to end; negative means its own default.
 	GracePeriodSeconds int64 `protobuf:"varint,5,opt,name=grace_period_seconds,json=gracePeriodSeconds,proto3" json:"grace_period_seconds,omitempty"`
@@ -876,9 +887,9 @@ func (x *DeleteRequest) GetManifests() []*Manifest {
 	return nil
 }
 
-func (x *DeleteRequest) GetSelection() *Selection {
+func (x *DeleteRequest) GetSelections() []*Selection {
 	if x != nil {
-		return x.Selection
+		return x.Selections
 	}
 	return nil
 }
@@ -994,8 +1005,8 @@ type LogsRequest struct {
 	Follow     bool   `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
 	Previous   bool   `protobuf:"varint,5,opt,name=previous,proto3" json:"previous,omitempty"`
 	Timestamps bool   `protobuf:"varint,6,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
-	// Newest so many lines; zero means all.
-	Tail int64 `protobuf:"varint,7,opt,name=tail,proto3" json:"tail,omitempty"`
+	// Newest so many lines; none or a negative number means all.
+	Tail *int64 `protobuf:"varint,7,opt,name=tail,proto3,oneof" json:"tail,omitempty"`
 	// Only lines younger than so many seconds; zero means all.
 	SinceSeconds int64 `protobuf:"varint,8,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
 	// Only lines since then; not together with since_seconds.
@@ -1085,8 +1096,8 @@ func (x *LogsRequest) GetTimestamps() bool {
 }
 
 func (x *LogsRequest) GetTail() int64 {
-	if x != nil {
-		return x.Tail
+	if x != nil && x.Tail != nil {
+		return *x.Tail
 	}
 	return 0
 }
@@ -1609,14 +1620,15 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x0fforce_conflicts\x18\x04 \x01(\bR\x0eforceConflicts\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05prune\x18\x06 \x01(\bR\x05prune\x12%\n" +
-	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\"\x9e\x01\n" +
+	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\"\xba\x01\n" +
 	"\fObjectResult\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x12\n" +
 	"\x04line\x18\x04 \x01(\rR\x04line\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error\"J\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x1a\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\"J\n" +
 	"\rApplyResponse\x129\n" +
 	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xd0\x01\n" +
 	"\tSelection\x12\x1a\n" +
@@ -1638,10 +1650,12 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\"7\n" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json\"\xa4\x03\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\"\xa6\x03\n" +
 	"\rDeleteRequest\x12;\n" +
-	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12<\n" +
-	"\tselection\x18\x02 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x12\x1c\n" +
+	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12>\n" +
+	"\n" +
+	"selections\x18\x02 \x03(\v2\x1e.keelson.workload.v1.SelectionR\n" +
+	"selections\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03all\x18\x04 \x01(\bR\x03all\x120\n" +
 	"\x14grace_period_seconds\x18\x05 \x01(\x03R\x12gracePeriodSeconds\x12\x12\n" +
@@ -1652,7 +1666,7 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\adry_run\x18\n" +
 	" \x01(\bR\x06dryRun\"K\n" +
 	"\x0eDeleteResponse\x129\n" +
-	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xad\x03\n" +
+	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xbb\x03\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1c\n" +
@@ -1661,8 +1675,8 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\bprevious\x18\x05 \x01(\bR\bprevious\x12\x1e\n" +
 	"\n" +
 	"timestamps\x18\x06 \x01(\bR\n" +
-	"timestamps\x12\x12\n" +
-	"\x04tail\x18\a \x01(\x03R\x04tail\x12#\n" +
+	"timestamps\x12\x17\n" +
+	"\x04tail\x18\a \x01(\x03H\x00R\x04tail\x88\x01\x01\x12#\n" +
 	"\rsince_seconds\x18\b \x01(\x03R\fsinceSeconds\x129\n" +
 	"\n" +
 	"since_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x12%\n" +
@@ -1671,7 +1685,8 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x0eall_containers\x18\v \x01(\bR\rallContainers\x12\x19\n" +
 	"\ball_pods\x18\f \x01(\bR\aallPods\x12\x1f\n" +
 	"\vlimit_bytes\x18\r \x01(\x03R\n" +
-	"limitBytes\"R\n" +
+	"limitBytesB\a\n" +
+	"\x05_tail\"R\n" +
 	"\fLogsResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1c\n" +
@@ -1766,7 +1781,7 @@ var file_pkg_api_workload_workload_proto_depIdxs = []int32{
 	8,  // 4: keelson.workload.v1.WatchRequest.selection:type_name -> keelson.workload.v1.Selection
 	0,  // 5: keelson.workload.v1.WatchRequest.output:type_name -> keelson.workload.v1.Output
 	4,  // 6: keelson.workload.v1.DeleteRequest.manifests:type_name -> keelson.workload.v1.Manifest
-	8,  // 7: keelson.workload.v1.DeleteRequest.selection:type_name -> keelson.workload.v1.Selection
+	8,  // 7: keelson.workload.v1.DeleteRequest.selections:type_name -> keelson.workload.v1.Selection
 	1,  // 8: keelson.workload.v1.DeleteRequest.cascade:type_name -> keelson.workload.v1.Cascade
 	6,  // 9: keelson.workload.v1.DeleteResponse.result:type_name -> keelson.workload.v1.ObjectResult
 	22, // 10: keelson.workload.v1.LogsRequest.since_time:type_name -> google.protobuf.Timestamp
@@ -1799,6 +1814,7 @@ func file_pkg_api_workload_workload_proto_init() {
 	if File_pkg_api_workload_workload_proto != nil {
 		return
 	}
+	file_pkg_api_workload_workload_proto_msgTypes[13].OneofWrappers = []any{}
 	file_pkg_api_workload_workload_proto_msgTypes[15].OneofWrappers = []any{
 		(*ExecRequest_Start)(nil),
 		(*ExecRequest_Stdin)(nil),
