@@ -63,20 +63,24 @@ func (app *app) getCommand() *cobra.Command {
 		if len(selections) > 1 && !printer.isTable() && output.value != asName {
 			printer.gather()
 		}
-		for i, one := range selections {
+		total := 0
+		for _, one := range selections {
 			if len(selections) > 1 && printer.isTable() {
-				if i > 0 {
-					fmt.Fprintln(app.stdout)
-				}
+				options.separate = total > 0
 				// Another resource's columns have widths of their own.
 				options.prefix = one.GetResource()
 				if printer, err = newObjectPrinter(output.value, options); err != nil {
 					return err
 				}
 			}
-			if err := app.get(command.Context(), node, one, printer); err != nil {
+			count, err := app.get(command.Context(), node, one, printer)
+			if err != nil {
 				return err
 			}
+			total += count
+		}
+		if total == 0 && printer.isTable() {
+			app.sayNothingFound(selections[0])
 		}
 		return printer.finish(app.stdout)
 	}
@@ -89,18 +93,15 @@ var commonResources = []string{
 	"nodes", "persistentvolumeclaims", "pods", "replicasets", "secrets", "serviceaccounts", "services", "statefulsets",
 }
 
-func (app *app) get(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) error {
+// get prints one selection and returns how many objects it has.
+func (app *app) get(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) (int, error) {
 	answer, err := node.Workload.Get(ctx, &workload.GetRequest{
 		Selection: selection, Output: printer.wants(), IncludeObjects: printer.options.sortBy != "",
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	count, err := printer.print(app.stdout, answer.GetJson())
-	if err == nil && count == 0 && printer.isTable() {
-		app.sayNothingFound(selection)
-	}
-	return err
+	return printer.print(app.stdout, answer.GetJson())
 }
 
 // sayNothingFound uses kubectl's words, which scripts know, on stderr: one

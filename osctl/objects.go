@@ -25,6 +25,8 @@ type printOptions struct {
 	namespaces, noHeaders, managedFields, showLabels bool
 	labelColumns                                     []string
 	sortBy                                           string
+	// separate puts an empty line before a table, if it has rows.
+	separate bool
 	// prefix goes before the names in tables, when several resources are shown.
 	prefix string
 }
@@ -257,6 +259,9 @@ func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error
 		if err := get.NewRuntimeSorter([]runtime.Object{table}, by).Sort(); err != nil {
 			return 0, usagef("--sort-by=%s: %v", by, err)
 		}
+	}
+	if printer.options.separate {
+		fmt.Fprintln(out)
 	}
 	if printer.tabs == nil {
 		printer.tabs = printers.GetNewTabWriter(out)

@@ -8,6 +8,13 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
 
+// allResources are those that kubectl's "all" has meant ever since: what runs
+// pods, and Services.
+var allResources = []string{
+	"pods", "replicationcontrollers", "services", "daemonsets.apps", "deployments.apps", "replicasets.apps", "statefulsets.apps",
+	"horizontalpodautoscalers.autoscaling", "cronjobs.batch", "jobs.batch",
+}
+
 // selectionFlags are what kubectl's users know: -n, -A, -l, --field-selector.
 type selectionFlags struct {
 	namespace      string
@@ -38,7 +45,11 @@ func (selection *selectionFlags) parse(args []string) ([]*workload.Selection, er
 		})
 	}
 	if !strings.Contains(args[0], "/") {
-		for _, resource := range strings.Split(args[0], ",") {
+		resources := strings.Split(args[0], ",")
+		if args[0] == "all" && len(args) == 1 {
+			resources = allResources
+		}
+		for _, resource := range resources {
 			if resource == "" {
 				return nil, usagef("%q: a resource's name is missing", args[0])
 			}
