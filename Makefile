@@ -8,7 +8,7 @@ export GOFLAGS := -trimpath
 OUT ?= _out
 CLUSTER ?= dev
 # Minutes a test run may take; a machine without KVM needs most of them.
-TEST_TIMEOUT ?= 60m
+TEST_TIMEOUT ?= 75m
 
 .PHONY: help
 help: ## List the targets
