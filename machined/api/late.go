@@ -86,3 +86,11 @@ func (s *lateImages) Remove(ctx context.Context, request *image.RemoveRequest) (
 	}
 	return target.Remove(ctx, request)
 }
+
+func (s *lateImages) Pin(ctx context.Context, request *image.PinRequest) (*image.PinResponse, error) {
+	target, err := s.late.getImages()
+	if err != nil {
+		return nil, err
+	}
+	return target.Pin(ctx, request)
+}
