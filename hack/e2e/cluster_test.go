@@ -27,7 +27,6 @@ func TestCluster(t *testing.T) {
 		{"what does not exist is told with what does", testMissing},
 		{"secrets are encrypted at rest", testEncryptionAtRest},
 		{"a real kubectl works", testKubectl},
-		{"every kind and verb", testWorkloads},
 		{"a killed service comes back", testKilledServices},
 		{"a full disk keeps the API up", testFullDisk},
 		{"a reboot keeps data and workload", testReboot},

@@ -80,15 +80,21 @@ func buildKubectl(t *testing.T) string {
 var waitFlag = "--timeout=" + settleDeadline.String()
 
 // TestWorkloads is what people do with kubectl, on a control-plane node and two
-// workers. Three emulated machines take long for it: "make test" does the same
-// on TestCluster's one node.
+// workers. "make soak" does it: three emulated machines take long.
 func TestWorkloads(t *testing.T) {
-	if !soaking && existing == "" {
-		t.Skip("three machines for every kind are part of \"make soak\"; TestCluster does the same on one node")
-	}
+	soakOnly(t)
 	startCluster(t, "work", "--control-planes", "1", "--workers", "2", "--memory", "2560", "--worker-memory", "1792",
 		"--config-patch", write(t, "calm.yaml", []byte(calm)))
 	testWorkloads(t)
+}
+
+// soakOnly skips what takes too long for every run, unless it is run on a cluster
+// that exists already.
+func soakOnly(t *testing.T) {
+	t.Helper()
+	if !soaking && existing == "" {
+		t.Skip("part of \"make soak\"")
+	}
 }
 
 // nodes are the cluster's nodes, by name.
