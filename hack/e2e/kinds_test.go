@@ -88,6 +88,13 @@ func TestWorkloads(t *testing.T) {
 	testWorkloads(t)
 }
 
+// TestShop is the example shop, on a node of its own.
+func TestShop(t *testing.T) {
+	soakOnly(t)
+	startCluster(t, "shop", "--memory", "3072")
+	testShop(t)
+}
+
 // soakOnly skips what takes too long for every run, unless it is run on a cluster
 // that exists already.
 func soakOnly(t *testing.T) {

@@ -18,6 +18,57 @@ import (
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
+// testQuickVerbs calls verbs that start no pod, on the sample's Deployment.
+func testQuickVerbs(t *testing.T) {
+	c := byOsctl("default")
+	callVerbs(t, c, []verbCall{
+		{"describe deployment sample-web", "keelson.local/sample-web:1"},
+		{"rollout status deployment/sample-web", "successfully rolled out"},
+		{"rollout history deployment/sample-web", "REVISION"},
+		{"expose deployment sample-web --name=exposed --port=81 --target-port=8080", "service/exposed exposed"},
+		{"autoscale deployment sample-web --min=2 --max=3 --cpu=80%", "autoscaled"},
+		{"delete hpa sample-web", "deleted"},
+		{"run several --image=keelson.local/sample-web:1 --replicas=0 --port=8080 --labels=app=several", "deployment.apps/several created"},
+		{"scale deployment/several --replicas=0 --current-replicas=0", "scaled"},
+		{"set image deployment/several several=keelson.local/sample-web:2", "updated"},
+		{"rollout undo deployment/several", "rolled back"},
+		{"label deployment several colour=red", "labeled"},
+		{"get deployments -l colour=red -o name", "deployment.apps/several"},
+		{"get deployments -L colour --sort-by=.metadata.name", "red"},
+		{"get deployments -o custom-columns=N:.metadata.name,R:.spec.replicas", "several"},
+		{"annotate deployment several note=x", "annotated"},
+		{"patch deployment several --type=merge -p {\"spec\":{\"paused\":true}}", "patched"},
+		{"create configmap made --from-literal=a=b", "created"},
+		{"create deployment made --image=x --dry-run=client -o yaml", "kind: Deployment"},
+		{"get all", "service/exposed"},
+		{"delete deployment/several configmap/made service/exposed", "deleted"},
+		{"events --types=Normal", "sample-web"},
+		{"explain deployment.spec.replicas", "integer"},
+		{"api-resources --api-group=apps", "statefulsets"},
+		{"auth can-i delete pods", "yes"},
+		{"logs -l app=sample-web --prefix --tail=1", ""},
+		{"top nodes", "CPU(cores)"},
+	})
+	testApplyVerbs(t, c)
+	forwardPage(t, c, "service/sample-web")
+}
+
+// verbCall is one call and a part of what it is to say.
+type verbCall struct{ args, text string }
+
+func callVerbs(t *testing.T, c tool, calls []verbCall) {
+	t.Helper()
+	for _, call := range calls {
+		args := strings.Fields(call.args)
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "0_0_1_1_*", "0 0 1 1 *")
+		}
+		if out := c.in(t, args...); !strings.Contains(out, call.text) {
+			t.Errorf("%s: no %q in\n%s", call.args, call.text, out)
+		}
+	}
+}
+
 // testVerbs calls the verbs that no other step has called, each with what it is
 // to say.
 func testVerbs(t *testing.T, c tool) {
@@ -25,7 +76,7 @@ func testVerbs(t *testing.T, c tool) {
 	c.in(t, "run", "several", "--image=keelson.local/sample-web:1", "--image-pull-policy=Never", "--replicas=2", "--port=8080", "--labels=app=several")
 	c.in(t, "wait", "pod/single", "--for=condition=Ready", waitFlag)
 	c.in(t, "rollout", "status", "deployment/several", waitFlag)
-	for _, want := range []struct{ args, text string }{
+	callVerbs(t, c, []verbCall{
 		{"expose deployment several --port=81 --target-port=8080", "service/several exposed"},
 		{"exec single -- /sample-web get http://several:81/", "version 1"},
 		{"create deployment made --image=keelson.local/sample-web:1 --dry-run=client -o yaml", "kind: Deployment"},
@@ -56,19 +107,11 @@ func testVerbs(t *testing.T, c tool) {
 		{"get deployment,service,configmap", "service/several"},
 		{"delete deployment several --cascade=foreground", "deleted"},
 		{"get pods -A -o wide", "NODE"},
-	} {
-		args := strings.Fields(want.args)
-		for i := range args {
-			args[i] = strings.ReplaceAll(args[i], "0_0_1_1_*", "0 0 1 1 *")
-		}
-		if out := c.in(t, args...); !strings.Contains(out, want.text) {
-			t.Errorf("%s: no %q in\n%s", want.args, want.text, out)
-		}
-	}
+	})
 	testApplyVerbs(t, c)
 	testEdit(t, c)
 	testCopy(t, c)
-	testPortForward(t, c)
+	forwardPage(t, c, "service/web")
 	testAttach(t, c)
 }
 
@@ -131,10 +174,12 @@ func testCopy(t *testing.T, c tool) {
 	}
 }
 
-func testPortForward(t *testing.T, c tool) {
+// forwardPage gets the page of a Service through a port of this machine.
+func forwardPage(t *testing.T, c tool, service string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	forward := exec.CommandContext(ctx, osctlPath, "port-forward", "-n", c.namespace, "service/web", ":80")
+	forward := exec.CommandContext(ctx, osctlPath, "port-forward", "-n", c.namespace, service, ":80")
 	said, err := forward.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
