@@ -93,9 +93,8 @@ func (app *app) kubectlCommands() []*cobra.Command {
 // asApplied makes diff show what apply does, by default.
 func asApplied(command *cobra.Command) *cobra.Command {
 	for name, value := range map[string]string{"server-side": "true", "field-manager": "osctl"} {
-		flag := command.Flags().Lookup(name)
-		_ = flag.Value.Set(value) // both are of the flags' types
-		flag.DefValue = value
+		_ = command.Flags().Set(name, value) // as if the user had: diff looks at that
+		command.Flags().Lookup(name).DefValue = value
 	}
 	return command
 }

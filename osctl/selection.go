@@ -9,10 +9,10 @@ import (
 )
 
 // allResources are those that kubectl's "all" has meant ever since: what runs
-// pods, and Services.
+// pods, and Services. Their names stand before those of the objects.
 var allResources = []string{
-	"pods", "replicationcontrollers", "services", "daemonsets.apps", "deployments.apps", "replicasets.apps", "statefulsets.apps",
-	"horizontalpodautoscalers.autoscaling", "cronjobs.batch", "jobs.batch",
+	"pod", "replicationcontroller", "service", "daemonset.apps", "deployment.apps", "replicaset.apps", "statefulset.apps",
+	"horizontalpodautoscaler.autoscaling", "cronjob.batch", "job.batch",
 }
 
 // selectionFlags are what kubectl's users know: -n, -A, -l, --field-selector.
