@@ -157,11 +157,14 @@ func (k *kubernetes) run(command *cobra.Command, call func()) error {
 	defer k.close()
 	select {
 	case err := <-ended:
-		return k.result(err)
+		if k.ctx.Err() == nil {
+			return k.result(err)
+		}
 	case <-k.ctx.Done():
-		restore()
-		return k.ctx.Err()
 	}
+	// Interrupted, whichever was seen first.
+	restore()
+	return k.ctx.Err()
 }
 
 // terminalState returns what brings the terminal back to how it is now: a
