@@ -324,14 +324,17 @@ func (n *native) testImpersonation(t *testing.T) {
 		{http.MethodGet, "/api/v1/nodes", "ada", "system:nodes", 403},
 		{http.MethodGet, "/api/v1/nodes", "system:node:" + n.k.options.Hostname, "", 403},
 		{http.MethodGet, "/api/v1/namespaces/default/secrets", "system:serviceaccount:kube-system:default", "", 403},
-		// What apid never asks for, though ada might do it.
-		{http.MethodPut, "/api/v1/namespaces/default", "ada", "keelson:admin", 403},
+		// What nobody asks for through apid, though ada might do it.
+		{http.MethodPost, "/livez", "ada", "keelson:admin", 403},
+		{http.MethodPut, "/api/v1/namespaces/default", "ada", "system:masters", 403},
 		// What it does ask for is let through, and then fails for want of a pod
 		// or of a body.
 		{http.MethodGet, "/api/v1/namespaces/default/pods/none/exec?command=x", "ada", "keelson:admin", 404},
 		{http.MethodPost, "/api/v1/namespaces/default/pods/none/exec?command=x", "ada", "keelson:admin", 404},
 		{http.MethodDelete, "/api/v1/namespaces/default/pods/none", "ada", "keelson:admin", 404},
 		{http.MethodPatch, "/api/v1/namespaces/default/configmaps/applied", "ada", "keelson:admin", 415},
+		{http.MethodPut, "/api/v1/namespaces/default", "ada", "keelson:admin", 400},
+		{http.MethodGet, "/openapi/v3", "ada", "keelson:reader", 200},
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), c.method, client.base+c.path, nil)
 		if err != nil {
