@@ -30,7 +30,7 @@ var built = sync.OnceValues(func() (*build, error) {
 	return makeAll("../_out", nil)
 })
 
-// makeAll makes all artefacts in a folder, with the packages that another
+// makeAll makes all artefacts and the example shop in a folder, with the packages that another
 // build has downloaded.
 func makeAll(out string, other *build) (*build, error) {
 	b, err := newBuild(out, os.Stderr)
@@ -40,7 +40,7 @@ func makeAll(out string, other *build) (*build, error) {
 	if other != nil {
 		b.debs = other.debs
 	}
-	all, err := choose([]string{"all"})
+	all, err := choose([]string{"all", "shop"})
 	if err != nil {
 		return nil, err
 	}

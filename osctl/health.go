@@ -52,6 +52,8 @@ anything does.`,
 type healthReport struct {
 	fan     *fanout
 	answers []answer[*cluster.HealthResponse]
+	// cut is set if the end of the wait left a node less time than it may take.
+	cut bool
 }
 
 func (report healthReport) healthy() bool {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -70,11 +71,17 @@ func (check *healthCheck) run(ctx context.Context) (healthReport, error) {
 		return healthReport{}, err
 	}
 	report := healthReport{fan: fan, answers: make([]answer[*cluster.HealthResponse], len(fan.nodes))}
+	var cut atomic.Bool
 	err = fan.each(ctx, maxAsked, func(ctx context.Context, node *askedNode) error {
+		whole, end := ctx.Deadline()
+		hurried := end && time.Until(whole) < answerTimeout
 		ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 		defer cancel()
 		found, err := node.Cluster.Health(ctx, &cluster.HealthRequest{})
 		if err != nil {
+			if hurried && status.Code(err) == codes.DeadlineExceeded {
+				cut.Store(true)
+			}
 			if !fan.labelled || !node.direct && endpointLost(err) {
 				return err
 			}
@@ -86,6 +93,7 @@ func (check *healthCheck) run(ctx context.Context) (healthReport, error) {
 	if err != nil {
 		return healthReport{}, err
 	}
+	report.cut = cut.Load()
 	return report, nil
 }
 
@@ -100,7 +108,10 @@ func (check *healthCheck) wait(ctx context.Context, timeout time.Duration) (heal
 		if err != nil {
 			return false, err
 		}
-		if ctx.Err() == nil || last.fan == nil { // one that was cut short says less than one before it
+		// One that was cut short says less than one before it. Whether it was, the
+		// clock does not tell: the node's end of the call may be the first to see
+		// the deadline.
+		if !report.cut || last.fan == nil {
 			last = report
 		}
 		return report.healthy(), nil
