@@ -6,6 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+	"k8s.io/kubectl/pkg/rawhttp"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/client"
@@ -13,13 +16,15 @@ import (
 
 func (app *app) getCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "get RESOURCE [NAME…]", Short: "Show objects of the cluster",
+		Use: "get RESOURCE [NAME…] | get -f FILE|DIR|URL|- | get --raw PATH", Short: "Show objects of the cluster",
 		Example: `  osctl get pods -A
   osctl get deployments,services -n shop
   osctl get pod/web-0 -o yaml
   osctl get pods -l app=web -w
   osctl get pods --sort-by=.status.startTime -L app
   osctl get pods -o custom-columns=NAME:.metadata.name,IMAGE:.spec.containers[*].image
+  osctl get -f manifests/
+  osctl get --raw '/readyz?verbose'
   osctl get node node-1 -o jsonpath='{.status.nodeInfo.kernelVersion}'`,
 		ValidArgsFunction: cobra.FixedCompletions(commonResources, cobra.ShellCompDirectiveNoFileComp),
 	}
@@ -27,7 +32,10 @@ func (app *app) getCommand() *cobra.Command {
 		"go-template=TEMPLATE", "go-template-file=FILE", "custom-columns=SPEC", "custom-columns-file=FILE")
 	var selection selectionFlags
 	selection.add(command)
+	var manifests manifestFlags
+	manifests.add(command)
 	flags := command.Flags()
+	raw := flags.String("raw", "", "print what the Kubernetes API answers at this path: /readyz?verbose")
 	watch := flags.BoolP("watch", "w", false, "keep showing changes")
 	noHeaders := flags.Bool("no-headers", false, "print no header line")
 	showLabels := flags.Bool("show-labels", false, "add a column of all labels")
@@ -35,7 +43,13 @@ func (app *app) getCommand() *cobra.Command {
 	sortBy := flags.String("sort-by", "", "field to sort by, as a JSONPath: .metadata.creationTimestamp")
 	managedFields := flags.Bool("show-managed-fields", false, "keep managedFields in JSON and YAML")
 	command.RunE = func(command *cobra.Command, args []string) error {
-		selections, err := selection.parse(args)
+		if *raw != "" {
+			if len(args) > 0 || manifests.given() || *watch || output.value != asTable {
+				return usagef("--raw PATH is answered by the server as it is: expected no resource, -f, -w or -o with it")
+			}
+			return app.getRaw(command, *raw)
+		}
+		selections, err := app.selected(command, &selection, &manifests, args)
 		if err != nil {
 			return err
 		}
@@ -85,6 +99,32 @@ func (app *app) getCommand() *cobra.Command {
 		return printer.finish(app.stdout)
 	}
 	return command
+}
+
+// getRaw prints the answer of the Kubernetes API at a path, as it is.
+func (app *app) getRaw(command *cobra.Command, path string) error {
+	k := &kubernetes{app: app}
+	return k.run(command, func() {
+		client, err := k.factory().RESTClient()
+		cmdutil.CheckErr(err)
+		cmdutil.CheckErr(rawhttp.RawGet(client, genericiooptions.IOStreams{In: app.stdin, Out: app.stdout, ErrOut: app.stderr}, path))
+	})
+}
+
+// selected is what is to be shown: what the manifests name, or what the arguments
+// say.
+func (app *app) selected(command *cobra.Command, selection *selectionFlags, manifests *manifestFlags, args []string) ([]*workload.Selection, error) {
+	if !manifests.given() {
+		return selection.parse(args)
+	}
+	if len(args) > 0 || selection.all || selection.labels != "" || selection.fields != "" {
+		return nil, usagef("-f names the objects: expected no resource, selector or -A with it")
+	}
+	read, err := manifests.read(command.Context(), app)
+	if err != nil {
+		return nil, err
+	}
+	return selection.named(read)
 }
 
 // commonResources are offered by completion; the cluster knows more.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -162,4 +163,30 @@ func TestGetWatchPrintsTheHeaderOnce(t *testing.T) {
 		t.Errorf("watched %v", node.watched)
 	}
 	harness.fails(t, exitUsage, []string{"one resource at a time"}, "get", "pods,services", "-w")
+}
+
+func TestGetReadsWhatManifestsName(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	var asked []*workload.Selection
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		asked = append(asked, request.GetSelection())
+		return &workload.GetResponse{Json: []byte(podObject)}, nil
+	}
+	file := writeFile(t, filepath.Join(t.TempDir(), "all.yaml"), `{apiVersion: v1, kind: ConfigMap, metadata: {name: one}}
+---
+{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: two}}, {apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}}]}
+`)
+	if code := harness.run(t, "get", "-f", file, "-n", "mine", "-o", "name"); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, harness.err)
+	}
+	want := []*workload.Selection{
+		{Resource: "ConfigMap", Names: []string{"one", "two"}, Namespace: "mine"},
+		{Resource: "Deployment.apps", Names: []string{"web"}, Namespace: "shop"},
+	}
+	if len(asked) != len(want) || !proto.Equal(asked[0], want[0]) || !proto.Equal(asked[1], want[1]) {
+		t.Errorf("asked for %v, want %v", asked, want)
+	}
+	harness.fails(t, exitUsage, []string{"-f names the objects"}, "get", "pods", "-f", file)
+	harness.fails(t, exitError, []string{"without a name"}, "get", "-f", writeFile(t, filepath.Join(t.TempDir(), "bad.yaml"), "{apiVersion: v1, kind: ConfigMap}"))
+	harness.fails(t, exitUsage, []string{"--raw PATH"}, "get", "pods", "--raw", "/version")
 }

@@ -50,7 +50,7 @@ import (
 func (app *app) kubectlCommands() []*cobra.Command {
 	streams := genericiooptions.IOStreams{In: app.stdin, Out: app.stdout, ErrOut: app.stderr}
 	k := &kubernetes{app: app}
-	f := cmdutil.NewFactory(k)
+	f := k.factory()
 	commands := []*cobra.Command{
 		annotate.NewCmdAnnotate("osctl", f, streams),
 		apiresources.NewCmdAPIResources(f, streams),
@@ -88,6 +88,12 @@ func (app *app) kubectlCommands() []*cobra.Command {
 		}
 	}
 	return commands
+}
+
+// factory is what kubectl's commands get their clients from. It is kubectl's whole
+// chain: attach, cp and debug take a config from it whose defaults they rely on.
+func (k *kubernetes) factory() cmdutil.Factory {
+	return cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(k))
 }
 
 // asApplied makes diff show what apply does, by default.

@@ -3,11 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/spf13/cobra"
@@ -15,6 +21,7 @@ import (
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/identity"
 )
 
 // kubectlCommand runs call as one of kubectl's commands.
@@ -108,4 +115,71 @@ func TestRunReplicas(t *testing.T) {
 		harness.fails(t, exitUsage, nil, append([]string{"run", "web", "--image=x"}, bad...)...)
 	}
 	harness.fails(t, exitError, []string{"--port=80abc"}, "run", "web", "--image=x", "--replicas=1", "--port=80abc")
+}
+
+// kubernetesBehind lets the node's tunnel end at an HTTP server.
+func kubernetesBehind(t *testing.T, node *fakeWorkloads, handler http.Handler) {
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	node.kubernetes = func(stream workload.WorkloadService_KubernetesServer) error {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := stream.SendHeader(metadata.Pairs(identity.MetadataConnected, "true")); err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			for request, err := stream.Recv(); err == nil; request, err = stream.Recv() {
+				if _, err := conn.Write(request.GetData()); err != nil {
+					return
+				}
+			}
+		}()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := conn.Read(buffer)
+			if n > 0 {
+				if err := stream.Send(&workload.KubernetesResponse{Data: buffer[:n]}); err != nil {
+					return err
+				}
+			}
+			if err != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// Commands that open streams of their own ask for the right thing, and tell what
+// Kubernetes says to it.
+func TestKubectlOpensStreams(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	answers := map[string]string{
+		"/version": `{"gitVersion":"v1.2.3"}`,
+		"/api":     `{"kind":"APIVersions","versions":["v1"]}`,
+		"/apis":    `{"kind":"APIGroupList","apiVersion":"v1","groups":[]}`,
+		"/api/v1":  `{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"]}]}`,
+		"/api/v1/namespaces/default/pods/web": `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web","namespace":"default"},
+			"spec":{"securityContext":{},"containers":[{"name":"app"}]},"status":{"phase":"Running"}}`,
+	}
+	harness, node := newWorkloadHarness(t)
+	kubernetesBehind(t, node, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if answer, ok := answers[r.URL.Path]; ok {
+			_, _ = io.WriteString(w, answer)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"message":"%s is not for rita"}`, r.URL.Path)
+	}))
+	if code := harness.run(t, "get", "--raw", "/version"); code != exitOK || harness.out.String() != answers["/version"] {
+		t.Errorf("get --raw: exit code %d: %s%s", code, harness.out, harness.err)
+	}
+	file := writeFile(t, t.TempDir()+"/word", "word")
+	for _, args := range [][]string{{"attach", "web"}, {"cp", file, "web:/tmp/word"}, {"debug", "web", "--image=x", "--target=app"}} {
+		harness.fails(t, exitError, []string{"is not for rita"}, args...)
+	}
 }

@@ -187,11 +187,20 @@ type results struct {
 	format        string
 	total, failed int
 	suffix        string
+	// warned is what the user has been warned of.
+	warned map[string]bool
 }
 
 func (results *results) add(result *workload.ObjectResult) error {
 	results.total++
 	for _, warning := range result.GetWarnings() {
+		if results.warned[warning] {
+			continue // of another object too
+		}
+		if results.warned == nil {
+			results.warned = map[string]bool{}
+		}
+		results.warned[warning] = true
 		fmt.Fprintf(results.app.stderr, "%s %s\n", results.app.paint(yellow, "Warning:"), warning)
 	}
 	var err error

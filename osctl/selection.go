@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/resource"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
@@ -78,6 +83,35 @@ func (selection *selectionFlags) parse(args []string) ([]*workload.Selection, er
 		if selection.labels != "" || selection.fields != "" {
 			return nil, usagef("names and selectors exclude each other")
 		}
+	}
+	return selections, nil
+}
+
+// named is one selection for the objects of the same kind and namespace that
+// follow each other in manifests. A manifest's own namespace goes first.
+func (selection *selectionFlags) named(manifests []*workload.Manifest) ([]*workload.Selection, error) {
+	var selections []*workload.Selection
+	for _, manifest := range manifests {
+		infos, err := resource.NewLocalBuilder().Unstructured().Local().Flatten().
+			Stream(bytes.NewReader(manifest.GetContent()), manifest.GetSource()).Do().Infos()
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range infos {
+			kind := info.Object.GetObjectKind().GroupVersionKind().GroupKind().String()
+			namespace := cmp.Or(info.Namespace, selection.namespace)
+			if info.Name == "" {
+				return nil, fmt.Errorf("%s: a %s without a name", manifest.GetSource(), kind)
+			}
+			if last := len(selections) - 1; last >= 0 && selections[last].GetResource() == kind && selections[last].GetNamespace() == namespace {
+				selections[last].Names = append(selections[last].Names, info.Name)
+				continue
+			}
+			selections = append(selections, &workload.Selection{Resource: kind, Names: []string{info.Name}, Namespace: namespace})
+		}
+	}
+	if len(selections) == 0 {
+		return nil, errors.New("the manifests name no object")
 	}
 	return selections, nil
 }

@@ -1,13 +1,8 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -22,9 +17,9 @@ func testShop(t *testing.T) {
 	for _, each := range []string{"statefulset/database", "deployment/cache", "deployment/api", "deployment/front"} {
 		osctl(t, "rollout", "status", each, "--timeout", settleDeadline.String())
 	}
-	door := forwardShop(t)
+	door := forward(t, "default", "service/front")
 	shopShows(t, door, "Ship in a bottle", "version 1")
-	if answer := shopAnswer(http.Post(door+"/api/orders", "application/json", strings.NewReader(`{"product": 1}`))); !strings.Contains(answer, `"order":1`) {
+	if answer := answered(http.Post(door+"/api/orders", "application/json", strings.NewReader(`{"product": 1}`))); !strings.Contains(answer, `"order":1`) {
 		t.Errorf("an order is answered by %s", answer)
 	}
 
@@ -60,49 +55,10 @@ func testShop(t *testing.T) {
 	})
 }
 
-var forwarding = regexp.MustCompile(`127\.0\.0\.1:\d+`)
-
-// forwardShop carries a port of this machine to the shop's door and returns its
-// URL.
-func forwardShop(t *testing.T) string {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, osctlPath, "port-forward", "service/front", ":80")
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		_ = cmd.Wait()
-	})
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if address := forwarding.FindString(lines.Text()); address != "" {
-			go func() { _, _ = io.Copy(io.Discard, stdout) }()
-			return "http://" + address
-		}
-	}
-	t.Fatalf("osctl port-forward names no address: %v", lines.Err())
-	return ""
-}
-
-func shopAnswer(response *http.Response, err error) string {
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	return fmt.Sprint(response.Status, "\n", string(body), errors.Join(err))
-}
-
 func shopShows(t *testing.T, door string, want ...string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the shop shows %q", want), func() error {
-		page := shopAnswer(http.Get(door + "/"))
+		page := answered(http.Get(door + "/"))
 		for _, w := range want {
 			if !strings.Contains(page, w) {
 				return fmt.Errorf("the page lacks %q: %s", w, page)
@@ -118,7 +74,7 @@ var answeredBy = regexp.MustCompile(`Answered by (\S+),`)
 func shopPods(door string, want int) error {
 	seen := map[string]bool{}
 	for range 20 * want {
-		page := shopAnswer(http.Get(door + "/"))
+		page := answered(http.Get(door + "/"))
 		if pod := answeredBy.FindStringSubmatch(page); pod != nil {
 			seen[pod[1]] = true
 		}

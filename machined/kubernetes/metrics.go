@@ -29,6 +29,10 @@ const (
 // kubelet what it spends every 10 s by itself, to know when to evict.
 const metricsResolution = 15 * time.Second
 
+// metricsPatience is how long a kubelet may take to answer: almost until it is
+// asked again, so that a node without a free CPU still has figures.
+const metricsPatience = 13 * time.Second
+
 // The first figures need two questions to kubelet. A check of a node that boots
 // does not wait for them.
 const metricsGrace = 5 * time.Minute
@@ -75,6 +79,7 @@ func (k *Kubernetes) metricsServerFlags() flags {
 		"kubeconfig":                      secret(kubeconfigFile),
 		"kubelet-preferred-address-types": "InternalIP",
 		"kubelet-use-node-status-port":    "true",
+		"kubelet-request-timeout":         metricsPatience.String(),
 		"metric-resolution":               metricsResolution.String(),
 
 		// Nobody is known but by the word of an API server. It is required to have
