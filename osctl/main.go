@@ -46,8 +46,11 @@ colours off.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
-			if err := command.ValidateFlagGroups(); err != nil {
-				return err
+			// cobra looks at both after this: too late to tell a wrong call by.
+			for _, validate := range []func() error{command.ValidateRequiredFlags, command.ValidateFlagGroups} {
+				if err := validate(); err != nil {
+					return err
+				}
 			}
 			app.started = true
 			return nil

@@ -12,6 +12,7 @@ func TestCluster(t *testing.T) {
 	}{
 		{"every must-show command answers", testCommandsAnswer},
 		{"processes have no more rights than they need", testLeastPrivilege},
+		{"services come before pods when CPU time is short", testServicesComeFirst},
 		{"a second bootstrap is refused", testSecondBootstrap},
 		{"clients that must be refused", testRefusedClients},
 		{"archives that are no images leave nothing", testBadArchives},

@@ -38,10 +38,11 @@ func (c tool) jsonpath(t *testing.T, path string, args ...string) string {
 func (c tool) until(t *testing.T, want, path string, args ...string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s: %s is %s", strings.Join(args, " "), path, want), func() error {
-		if got := c.jsonpath(t, path, args...); got != want {
-			return fmt.Errorf("it is %q", got)
+		out, err := c.run(append(append([]string{"-n", c.namespace, "get"}, args...), "-o", "jsonpath={"+path+"}")...)
+		if err == nil && out != want {
+			err = fmt.Errorf("it is %q", out)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -50,7 +51,7 @@ func byOsctl(namespace string) tool {
 	return tool{"osctl", func(args ...string) (string, error) {
 		// -n NAMESPACE follows the verb.
 		args = append(args[2:3:3], append(args[:2:2], args[3:]...)...)
-		return osctlFor(settleDeadline, nil, args...)
+		return osctlFor(settleDeadline+time.Minute, nil, args...) // its own waits end first
 	}, namespace}
 }
 
@@ -113,9 +114,12 @@ func nodes(t *testing.T) []string {
 func testWorkloads(t *testing.T) {
 	osctl(t, "-N", "all", "image", "import", filepath.Join(artifacts, "sample-web.tar"))
 	mine := byOsctl("kinds")
-	osctl(t, "create", "namespace", "kinds")
+	// Not by create: on an existing cluster it may be there.
+	if out, err := osctlFor(settleDeadline, []byte("{apiVersion: v1, kind: Namespace, metadata: {name: kinds}}"), "apply", "-f", "-"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	mine.in(t, "wait", "serviceaccount/default", "--for=create", waitFlag)
-	mine.in(t, "apply", "-f", "testdata/kinds")
+	mine.in(t, "apply", "-f", "testdata/kinds", "--force-conflicts")
 	for _, step := range []struct {
 		name string
 		run  func(*testing.T, tool)
@@ -253,7 +257,7 @@ func testStatefulSet(t *testing.T, c tool) {
 	}
 	volume := c.jsonpath(t, ".spec.volumeName", "pvc", "data-store-0")
 	c.in(t, "delete", "pod", "store-0")
-	c.in(t, "wait", "pod/store-0", "--for=condition=Ready", waitFlag)
+	c.in(t, "wait", "pod/store-0", "--for=create", "--for=condition=Ready", waitFlag)
 	if again := c.jsonpath(t, ".spec.volumeName", "pvc", "data-store-0"); again != volume {
 		t.Errorf("the pod's successor has volume %s, not %s", again, volume)
 	}
@@ -326,7 +330,7 @@ func testRBAC(t *testing.T, c tool) {
 
 func testKubectlKinds(t *testing.T) {
 	c := byKubectl(t, "kubectl")
-	if out, err := c.run("create", "namespace", "kubectl"); err != nil {
+	if out, err := c.run("apply", "-f", write(t, "namespace.yaml", []byte("{apiVersion: v1, kind: Namespace, metadata: {name: kubectl}}"))); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	c.in(t, "wait", "serviceaccount/default", "--for=create", waitFlag)
@@ -337,6 +341,7 @@ func testKubectlKinds(t *testing.T) {
 	}
 	own := write(t, "services.yaml", []byte(strings.Replace(string(services), "nodePort: 30080", "nodePort: 30081", 1)))
 	c.in(t, "apply", "-f", "testdata/kinds/pods.yaml", "-f", "testdata/kinds/workloads.yaml", "-f", own)
+	c.in(t, "patch", "cronjob", "regularly", "-p", `{"spec":{"suspend":true}}`)
 	for _, each := range []string{"deployment/web", "daemonset/everywhere", "statefulset/store"} {
 		c.in(t, "rollout", "status", each, waitFlag)
 	}

@@ -88,6 +88,21 @@ func testLeastPrivilege(t *testing.T) {
 	}
 }
 
+// testServicesComeFirst sees that pods which burn every CPU leave the node's
+// services what they need.
+func testServicesComeFirst(t *testing.T) {
+	weight := func(group string) (weight int) {
+		text := startToolbox(t).run(t, "cat", "/proc/1/root/sys/fs/cgroup/"+group+"/cpu.weight")
+		if _, err := fmt.Sscan(text, &weight); err != nil {
+			t.Fatalf("the weight of %s is %q: %v", group, text, err)
+		}
+		return weight
+	}
+	if services, pods := weight("keelson"), weight("kubepods"); services < 10*pods {
+		t.Errorf("when CPU time is short, services get %d parts and pods %d", services, pods)
+	}
+}
+
 func testSecondBootstrap(t *testing.T) {
 	_, err := dial(t).Cluster.Bootstrap(t.Context(), &cluster.BootstrapRequest{})
 	if status.Code(err) != codes.FailedPrecondition {

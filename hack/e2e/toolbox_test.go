@@ -115,6 +115,13 @@ func startToolbox(t *testing.T) toolbox {
 		if err != nil {
 			return err
 		}
+		if phase == "Failed" || phase == "Succeeded" {
+			// The node's shutdown ended it, and nobody makes a bare pod anew.
+			if _, err := osctlFor(settleDeadline, nil, "delete", "pod", "toolbox", "-n", "kube-system"); err != nil {
+				return err
+			}
+			return fmt.Errorf("it had ended: %s", phase)
+		}
 		if phase != "Running" {
 			return fmt.Errorf("its phase is %q", phase)
 		}

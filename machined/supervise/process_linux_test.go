@@ -3,6 +3,7 @@ package supervise
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -153,6 +154,12 @@ func TestCgroup(t *testing.T) {
 	must(t, err)
 	if !strings.HasSuffix(strings.TrimSpace(string(group)), filepath.Base(root)+"/svc") {
 		t.Errorf("the service is in cgroup %s", group)
+	}
+	// Only the kernel's root group hands the controller down where nobody else has.
+	if weight, err := os.ReadFile(filepath.Join(root, "cpu.weight")); err == nil && strings.TrimSpace(string(weight)) != strconv.Itoa(servicesWeight) {
+		t.Errorf("the services' weight is %s", weight)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
 	}
 	awaitLine(t, s, "svc", "child up")
 	must(t, unix.Kill(pid, unix.SIGKILL))
