@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+	"k8s.io/kubectl/pkg/util/completion"
 
 	"github.com/keelson-os/keelson/pkg/api/service"
 )
@@ -47,6 +49,52 @@ func (app *app) completeNodes(command *cobra.Command, _ []string, typed string) 
 	}
 	return offered, cobra.ShellCompDirectiveNoFileComp
 }
+
+// completeObjects offers what complete, one of kubectl's completions, finds in the
+// namespace that the flags name.
+func (app *app) completeObjects(complete func(cmdutil.Factory) completer) completer {
+	return func(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		k := &kubernetes{app: app}
+		k.namespace, _ = command.Flags().GetString("namespace")
+		defer k.close()
+		return complete(k.factory())(command, args, typed)
+	}
+}
+
+// commonResources are offered when the cluster does not say in time what it has.
+var commonResources = []string{
+	"configmaps", "cronjobs", "daemonsets", "deployments", "endpointslices", "events", "ingresses", "jobs", "namespaces",
+	"nodes", "persistentvolumeclaims", "pods", "replicasets", "secrets", "serviceaccounts", "services", "statefulsets",
+}
+
+// completeResources offers resources, and then the names of their objects.
+func (app *app) completeResources(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	offered, directive := app.completeObjects(completion.ResourceTypeAndNameCompletionFunc)(command, args, typed)
+	if len(args) == 0 && len(offered) == 0 && !strings.Contains(typed, "/") {
+		return commonResources, cobra.ShellCompDirectiveNoFileComp
+	}
+	return offered, directive
+}
+
+// completeNamespaces makes the Tab key offer namespaces after -n.
+func (app *app) completeNamespaces(command *cobra.Command) {
+	_ = command.RegisterFlagCompletionFunc("namespace", app.completeObjects(func(f cmdutil.Factory) completer {
+		return func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return completion.CompGetResource(f, "namespace", typed), cobra.ShellCompDirectiveNoFileComp
+		}
+	}))
+}
+
+// completeLogs offers services, and pods where it must be one.
+func (app *app) completeLogs(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if strings.Contains(typed, "/") || command.Flags().Changed("namespace") {
+		return app.completeObjects(completion.PodResourceNameCompletionFunc)(command, args, typed)
+	}
+	return app.completeServices(command, args, typed)
+}
+
+// completer is what cobra calls for the next argument.
+type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
 func (app *app) completeServices(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

@@ -16,9 +16,11 @@ func (app *app) deleteCommand() *cobra.Command {
   osctl delete deployment/web service/web
   osctl delete pods -l app=web
   osctl delete -f manifests/`,
+		ValidArgsFunction: app.completeResources,
 	}
 	var selection selectionFlags
 	selection.add(command)
+	app.completeNamespaces(command)
 	output := addOutput(command, asTable, asJSON, asYAML, asName)
 	flags := command.Flags()
 	var manifests manifestFlags

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+	"k8s.io/kubectl/pkg/util/completion"
 
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
@@ -25,10 +26,12 @@ when the container does not have it.`,
   osctl exec -it pod/web-0 -c app -- /bin/sh
   osctl exec deployment/web -- /bin/date    # in one of its pods
   osctl exec -i pod/db-0 -- /bin/restore < dump.sql`,
+		ValidArgsFunction: app.completeObjects(completion.PodResourceNameCompletionFunc),
 	}
 	start := &workload.ExecStart{}
 	flags := command.Flags()
 	flags.StringVarP(&start.Namespace, "namespace", "n", "", "the pod's namespace (default \"default\")")
+	app.completeNamespaces(command)
 	flags.StringVarP(&start.Container, "container", "c", "", "the pod's container")
 	flags.BoolVarP(&start.Stdin, "stdin", "i", false, "pass standard input on")
 	flags.BoolVarP(&start.Tty, "tty", "t", false, "give the program a terminal")

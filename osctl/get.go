@@ -26,12 +26,13 @@ func (app *app) getCommand() *cobra.Command {
   osctl get -f manifests/
   osctl get --raw '/readyz?verbose'
   osctl get node node-1 -o jsonpath='{.status.nodeInfo.kernelVersion}'`,
-		ValidArgsFunction: cobra.FixedCompletions(commonResources, cobra.ShellCompDirectiveNoFileComp),
+		ValidArgsFunction: app.completeResources,
 	}
 	output := addOutput(command, asTable, asWide, asJSON, asYAML, asName, "jsonpath=TEMPLATE", "jsonpath-file=FILE",
 		"go-template=TEMPLATE", "go-template-file=FILE", "custom-columns=SPEC", "custom-columns-file=FILE")
 	var selection selectionFlags
 	selection.add(command)
+	app.completeNamespaces(command)
 	var manifests manifestFlags
 	manifests.add(command)
 	flags := command.Flags()
@@ -125,12 +126,6 @@ func (app *app) selected(command *cobra.Command, selection *selectionFlags, mani
 		return nil, err
 	}
 	return selection.named(read)
-}
-
-// commonResources are offered by completion; the cluster knows more.
-var commonResources = []string{
-	"configmaps", "cronjobs", "daemonsets", "deployments", "endpointslices", "events", "ingresses", "jobs", "namespaces",
-	"nodes", "persistentvolumeclaims", "pods", "replicasets", "secrets", "serviceaccounts", "services", "statefulsets",
 }
 
 // get prints one selection and returns how many objects it has.

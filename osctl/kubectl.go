@@ -85,6 +85,7 @@ func (app *app) kubectlCommands() []*cobra.Command {
 		k.adopt(command)
 		if command.PersistentFlags().Lookup("namespace") == nil {
 			command.PersistentFlags().StringVarP(&k.namespace, "namespace", "n", "", `namespace (default "default")`)
+			app.completeNamespaces(command)
 		}
 	}
 	return commands

@@ -165,6 +165,7 @@ func TestKubectlOpensStreams(t *testing.T) {
 		"/api/v1/namespaces/default/pods/web": `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web","namespace":"default"},
 			"spec":{"securityContext":{},"containers":[{"name":"app"}]},"status":{"phase":"Running"}}`,
 	}
+	answers["/api/v1/namespaces/default/pods"] = `{"kind":"PodList","apiVersion":"v1","items":[` + answers["/api/v1/namespaces/default/pods/web"] + `]}`
 	harness, node := newWorkloadHarness(t)
 	kubernetesBehind(t, node, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -177,6 +178,11 @@ func TestKubectlOpensStreams(t *testing.T) {
 	}))
 	if code := harness.run(t, "get", "--raw", "/version"); code != exitOK || harness.out.String() != answers["/version"] {
 		t.Errorf("get --raw: exit code %d: %s%s", code, harness.out, harness.err)
+	}
+	for _, args := range [][]string{{"describe", "pod", "w"}, {"get", "pods", ""}, {"delete", "pod", "we"}, {"exec", "w"}, {"logs", "-n", "default", "w"}} {
+		if code := harness.run(t, append([]string{"__complete"}, args...)...); code != exitOK || !strings.HasPrefix(harness.out.String(), "web\n") {
+			t.Errorf("%v is completed to %q (exit code %d: %s)", args, harness.out, code, harness.err)
+		}
 	}
 	file := writeFile(t, t.TempDir()+"/word", "word")
 	for _, args := range [][]string{{"attach", "web"}, {"cp", file, "web:/tmp/word"}, {"debug", "web", "--image=x", "--target=app"}} {

@@ -38,7 +38,8 @@ const (
 type kubernetes struct {
 	app       *app
 	namespace string
-	// ctx is the command's: it ends what is under way.
+	// ctx is the command's: it ends what is under way. There is none while names are
+	// completed.
 	ctx context.Context
 
 	mu      sync.Mutex
@@ -55,7 +56,7 @@ func (k *kubernetes) connect() (*kubetunnel.Gateway, error) {
 	if k.gateway != nil || k.lost != nil {
 		return k.gateway, k.lost
 	}
-	ctx, end := context.WithCancel(k.ctx)
+	ctx, end := k.begin()
 	gateway, err := k.open(ctx)
 	if err != nil {
 		end()
@@ -64,6 +65,15 @@ func (k *kubernetes) connect() (*kubetunnel.Gateway, error) {
 	}
 	k.gateway, k.end = gateway, end
 	return gateway, nil
+}
+
+// begin is what all connections live in.
+func (k *kubernetes) begin() (context.Context, context.CancelFunc) {
+	if k.ctx == nil { // no command runs: a Tab key is pressed
+		silenceClientGo()
+		return context.WithTimeout(context.Background(), completionDeadline)
+	}
+	return context.WithCancel(k.ctx)
 }
 
 func (k *kubernetes) open(ctx context.Context) (*kubetunnel.Gateway, error) {

@@ -56,7 +56,7 @@ func (app *app) logsCommand() *cobra.Command {
   osctl logs deployment/web        # of one of its pods; --all-pods of each
   osctl logs -l app=web --all-containers --prefix -f`,
 		Args:              cobra.MaximumNArgs(2),
-		ValidArgsFunction: app.completeServices,
+		ValidArgsFunction: app.completeLogs,
 	}
 	options.output = addOutput(command, asTable, asJSON, asYAML)
 	flags := command.Flags()
@@ -64,6 +64,7 @@ func (app *app) logsCommand() *cobra.Command {
 	flags.BoolVar(&options.timestamps, "timestamps", false, "begin each line with its time")
 	flags.Int64Var(&options.tail, "tail", -1, "show only so many of the newest lines (-1: all; with -l 10)")
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "the pod's namespace (default \"default\")")
+	app.completeNamespaces(command)
 	flags.StringVarP(&options.container, "container", "c", "", "the pod's container")
 	flags.BoolVarP(&options.previous, "previous", "p", false, "the pod's container before its last restart")
 	flags.DurationVar(&options.since, "since", 0, "show only lines of a pod that are younger than this")

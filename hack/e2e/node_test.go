@@ -98,7 +98,7 @@ func testServicesComeFirst(t *testing.T) {
 		}
 		return weight
 	}
-	if services, pods := weight("keelson"), weight("kubepods"); services < 10*pods {
+	if services, pods := weight("keelson"), weight("kubepods"); services < 5*pods {
 		t.Errorf("when CPU time is short, services get %d parts and pods %d", services, pods)
 	}
 }
@@ -136,6 +136,9 @@ func testKilledServices(t *testing.T) {
 	}
 	for _, s := range list.GetServices() {
 		t.Run(s.GetName(), func(t *testing.T) {
+			// The one killed before may have taken others down with it: a controller
+			// that loses its lease ends.
+			osctl(t, "health", "--wait", "--timeout", settleDeadline.String())
 			before := getService(t, s.GetName())
 			// Through a new pod or an old connection alike: the toolbox runs
 			// on as long as containerd's shim does.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -24,12 +25,16 @@ type Usage struct {
 // cgroup is the directory of one service in the unified (v2) hierarchy.
 type cgroup struct{ path string }
 
-// servicesWeight is the cpu.weight of all services together: the most that there
-// is (cgroup-v2.rst). They need little. The pods' group has a weight by the number
-// of CPUs, and were it near theirs, pods that burn every CPU would leave kubelet,
-// containerd and the control plane half of what they need: kubelet then took 30 s
-// to tell what pods use.
-const servicesWeight = 10000
+// servicesWeight is the cpu.weight of all services together, some ten times that
+// of the pods' group, to which kubelet gives about 100 on a machine of one CPU and
+// 1,000 on one of 16. Were theirs near it, pods that burn every CPU would leave
+// kubelet, containerd and the control plane half of what they need: kubelet then
+// took 30 s to tell what pods use. Were it much more, a node whose services have
+// too little would start no pod at all.
+func servicesWeight(cpus int) int {
+	const perCPU, most = 1000, 10000 // the kernel's limit, cgroup-v2.rst
+	return min(perCPU*cpus, most)
+}
 
 // makeCgroupRoot makes the group that holds the services' groups and hands it
 // every controller its parent offers.
@@ -46,7 +51,7 @@ func makeCgroupRoot(path string) error {
 			return fmt.Errorf("enable a cgroup controller: %w", err)
 		}
 		if controller == "cpu" {
-			if err := writeControl(path, "cpu.weight", strconv.Itoa(servicesWeight)); err != nil {
+			if err := writeControl(path, "cpu.weight", strconv.Itoa(servicesWeight(runtime.NumCPU()))); err != nil {
 				return err
 			}
 		}
