@@ -19,7 +19,7 @@ const (
 	clusterName = "e2e"
 	// Generous: under emulation a first boot takes minutes, and on a busy
 	// machine twice that. On a machine with KVM nothing here waits so long.
-	bootDeadline   = 20 * time.Minute
+	bootDeadline   = 30 * time.Minute
 	settleDeadline = 8 * time.Minute
 )
 
