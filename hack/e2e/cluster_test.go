@@ -1,11 +1,16 @@
 package e2e
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestCluster is one booted node's life, in order: later steps rely on what
 // earlier ones left, and the whole suite on one boot.
 func TestCluster(t *testing.T) {
+	began := time.Now()
 	startCluster(t, clusterName, "--memory", "3072")
+	oneNodeTook = time.Since(began)
 	for _, step := range []struct {
 		name string
 		run  func(t *testing.T)

@@ -39,9 +39,22 @@ apiServer:
   extraArgs: {feature-gates: "APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false"}
 `
 
+// tooSlow is how long one node may take on a machine that is to run four. At 100 s
+// three idle control-plane nodes take more than one of two emulated cores; at
+// 165 s, seen on the same machine on another day, they took both, and no fourth
+// node came up.
+const tooSlow = 150 * time.Second
+
+// oneNodeTook is how long the cluster of TestCluster took to come up; 0 if it was
+// not run.
+var oneNodeTook time.Duration
+
 // TestHighAvailability is the life of a cluster of four nodes, in order: later
 // steps rely on what earlier ones left, and all of them on one boot.
 func TestHighAvailability(t *testing.T) {
+	if !soaking && oneNodeTook > tooSlow {
+		t.Skipf("one node alone took %s to come up: three that share this machine would never (\"make soak\" tries)", oneNodeTook.Round(time.Second))
+	}
 	startCluster(t, haName, "--control-planes", "3", "--workers", "1", "--cpus", "1", "--memory", "2048", "--worker-memory", "1280",
 		"--config-patch", write(t, "calm.yaml", []byte(calm)))
 	cluster, err := provision.Open(haName)

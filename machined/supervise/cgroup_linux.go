@@ -117,6 +117,37 @@ func (g *cgroup) usage() Usage {
 	return usage
 }
 
+// starvedShare is from which share of the last minute on, in percent, in which some
+// thread of the group waited for a CPU it counts as starved.
+const starvedShare = 50
+
+// starved tells whether the group waits for CPU time (its pressure, psi.rst). A
+// group that nobody knows of, as there is none in tests, does not.
+func (g *cgroup) starved() bool {
+	if g == nil {
+		return false
+	}
+	pressure, err := os.ReadFile(filepath.Join(g.path, "cpu.pressure"))
+	return err == nil && somePressure(pressure) >= starvedShare
+}
+
+// somePressure finds avg60 of the line "some avg10=… avg60=… avg300=… total=…".
+func somePressure(file []byte) (percent float64) {
+	for line := range strings.Lines(string(file)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "some" {
+			continue
+		}
+		for _, field := range fields[1:] {
+			if value, ok := strings.CutPrefix(field, "avg60="); ok {
+				percent, _ = strconv.ParseFloat(value, 64)
+				return percent
+			}
+		}
+	}
+	return 0
+}
+
 // flatKey finds a key in a cgroup file of "KEY VALUE" lines.
 func flatKey(file []byte, key string) uint64 {
 	for line := range strings.Lines(string(file)) {

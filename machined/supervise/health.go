@@ -13,6 +13,11 @@ const (
 	probeMax   = time.Second
 )
 
+// starvedPatience is how many times as long a service that waits for CPU time may
+// fail its checks. It does not hang, and a restart, which costs more than it has
+// to do, would take yet more from the others.
+const starvedPatience = 5
+
 // checkup counts a service's probes and judges it. It acts on nothing.
 type checkup struct {
 	check    HealthCheck
@@ -29,8 +34,9 @@ type verdict struct {
 	next   time.Duration // until the next probe
 }
 
-// judge takes one probe's result.
-func (c *checkup) judge(result error, now time.Time) verdict {
+// judge takes one probe's result. starved tells whether the service waits for CPU
+// time; it is asked only when that matters.
+func (c *checkup) judge(result error, now time.Time, starved func() bool) verdict {
 	if result == nil {
 		c.healthy, c.failures = true, 0
 		return verdict{health: Healthy, next: c.check.Interval}
@@ -39,7 +45,8 @@ func (c *checkup) judge(result error, now time.Time) verdict {
 	if !c.healthy {
 		c.probes++
 		v := verdict{health: HealthUnknown, next: startingDelay(c.probes)}
-		if now.Sub(c.began) >= c.check.StartTimeout {
+		took := now.Sub(c.began)
+		if took >= c.check.StartTimeout && (took >= starvedPatience*c.check.StartTimeout || !starved()) {
 			v.fatal = fmt.Errorf("not healthy within %s of its start: %w", c.check.StartTimeout, result)
 		}
 		return v
@@ -47,6 +54,9 @@ func (c *checkup) judge(result error, now time.Time) verdict {
 	if c.failures < c.check.Failures {
 		// Ask again soon: one lost answer should not cost whole intervals.
 		return verdict{health: Healthy, next: min(probeMax, c.check.Interval)}
+	}
+	if c.failures < starvedPatience*c.check.Failures && starved() {
+		return verdict{health: Unhealthy, next: c.check.Interval}
 	}
 	return verdict{
 		health: Unhealthy,
@@ -80,7 +90,7 @@ func (s *Supervisor) watch(ctx context.Context, svc *service) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		v := c.judge(result, time.Now())
+		v := c.judge(result, time.Now(), svc.cgroup.starved)
 		s.report(ctx, svc, v, result)
 		if v.fatal != nil {
 			return v.fatal
@@ -97,6 +107,9 @@ func probe(ctx context.Context, name string, check HealthCheck) error {
 	return catch(ctx, name+" health check", check.Probe)
 }
 
+// starvedMessage is said of a service that is unhealthy and not restarted.
+const starvedMessage = "it waits for CPU time: "
+
 // report shows a verdict in the service's status. ctx is the watch's: once it
 // has ended, the state is no longer the watch's to change.
 func (s *Supervisor) report(ctx context.Context, svc *service, v verdict, result error) {
@@ -110,9 +123,12 @@ func (s *Supervisor) report(ctx context.Context, svc *service, v verdict, result
 		s.transition(svc, Running, "")
 	case svc.status.State == Starting:
 		svc.status.Message = result.Error() // changes at every probe: nothing to announce
+	case svc.status.State == Running && v.fatal == nil && result != nil && v.health == Unhealthy:
+		s.setHealth(svc, Unhealthy, starvedMessage+result.Error())
 	case svc.status.State == Running && v.health == Healthy && result != nil:
 		svc.status.Message = "last check: " + result.Error()
 	case svc.status.State == Running && v.health == Healthy:
+		s.setHealth(svc, Healthy, "")
 		svc.status.Message = ""
 	case svc.status.State == Running:
 		s.setHealth(svc, v.health, result.Error())

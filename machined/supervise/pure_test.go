@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -99,10 +100,29 @@ func TestCheckup(t *testing.T) {
 			{time.Second, bad, HealthUnknown, false, 100 * time.Millisecond},
 			{time.Minute, bad, HealthUnknown, true, 150 * time.Millisecond},
 		},
+		"starved: never starts": {
+			{time.Minute, bad, HealthUnknown, false, 100 * time.Millisecond},
+			{5*time.Minute - 1, bad, HealthUnknown, false, 150 * time.Millisecond},
+			{5 * time.Minute, bad, HealthUnknown, true, 225 * time.Millisecond},
+		},
+		"starved: fails five times as often": slices.Concat(
+			[]step{{0, nil, Healthy, false, 10 * time.Second}},
+			slices.Repeat([]step{{1, bad, Healthy, false, time.Second}}, 2),
+			slices.Repeat([]step{{1, bad, Unhealthy, false, 10 * time.Second}}, 12),
+			[]step{{2, bad, Unhealthy, true, 0}},
+		),
+		"starved: gets well": {
+			{0, nil, Healthy, false, 10 * time.Second},
+			{1, bad, Healthy, false, time.Second},
+			{2, bad, Healthy, false, time.Second},
+			{3, bad, Unhealthy, false, 10 * time.Second},
+			{4, nil, Healthy, false, 10 * time.Second},
+			{5, bad, Healthy, false, time.Second},
+		},
 	} {
 		c := checkup{check: check, began: began}
 		for i, s := range steps {
-			v := c.judge(s.result, began.Add(s.after))
+			v := c.judge(s.result, began.Add(s.after), func() bool { return strings.HasPrefix(name, "starved") })
 			if v.health != s.health || (v.fatal != nil) != s.fatal || v.next != s.next {
 				t.Errorf("%s, step %d: %+v, want %+v", name, i, v, s)
 			}
@@ -110,6 +130,20 @@ func TestCheckup(t *testing.T) {
 	}
 	if startingDelay(100) != probeMax {
 		t.Error("the starting delay is not capped")
+	}
+}
+
+func TestSomePressure(t *testing.T) {
+	for text, want := range map[string]float64{
+		"some avg10=1.00 avg60=73.25 avg300=0.50 total=12\nfull avg10=0.00 avg60=99.00 avg300=0.00 total=0\n": 73.25,
+		"full avg10=0.00 avg60=99.00 avg300=0.00 total=0\n":                                                   0,
+		"some avg60=?\n": 0,
+		"some":           0,
+		"":               0,
+	} {
+		if got := somePressure([]byte(text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
 	}
 }
 

@@ -90,7 +90,9 @@ type HealthCheck struct {
 	Interval time.Duration
 	// Timeout of one probe.
 	Timeout time.Duration
-	// Failures in a row that make a healthy service unhealthy and restart it.
+	// Failures in a row that make a healthy service unhealthy and restart it. One
+	// that waits for CPU time is restarted after five times as many, and given
+	// five times StartTimeout.
 	Failures int
 	// StartTimeout is how long the first healthy answer may take before the
 	// service is restarted.
