@@ -126,6 +126,12 @@ func getService(t *testing.T, name string) *service.Service {
 	return nil
 }
 
+// restartsOfOneKill is how often a killed service may be started until it is
+// healthy. A kube-apiserver whose check of the Services' addresses is not done
+// within a minute ends itself, and on a slow emulated machine the clients that
+// all come back at once take it longer.
+const restartsOfOneKill = 3
+
 // testKilledServices kills each service's process with SIGKILL, from the
 // outside, and waits until the supervisor has it healthy again.
 func testKilledServices(t *testing.T) {
@@ -155,7 +161,7 @@ func testKilledServices(t *testing.T) {
 					if now.GetPid() == before.GetPid() || now.GetPid() == 0 || now.GetHealth() != service.Service_HEALTH_HEALTHY {
 						return fmt.Errorf("state %s, health %s, pid %d (was %d): %s", now.GetState(), now.GetHealth(), now.GetPid(), before.GetPid(), now.GetMessage())
 					}
-					if now.GetRestarts() != before.GetRestarts()+1 {
+					if restarts := now.GetRestarts() - before.GetRestarts(); restarts < 1 || restarts > restartsOfOneKill {
 						return fmt.Errorf("%d restarts, were %d", now.GetRestarts(), before.GetRestarts())
 					}
 				}
