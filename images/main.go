@@ -35,6 +35,7 @@ var targets = []target{
 	{"sample", "sample-web.tar, the image of the sample workload", []string{"programs"}, (*build).makeSample},
 	{"rootfs", "rootfs.img and rootfs.roothash", []string{"programs", "packages", "modules"}, (*build).makeRootfs},
 	{"initramfs", "initramfs.cpio.zst", []string{"programs", "modules"}, (*build).makeInitramfs},
+	{"uki", "keelson.efi, the unified kernel image", []string{"kernel", "rootfs", "initramfs"}, (*build).makeUKI},
 	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
 	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "rootfs", "initramfs", "sbom"}, (*build).makeSizes},
 	{"shop", "shop.tar, the images of the example shop", nil, (*build).makeShop},

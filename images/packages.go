@@ -28,6 +28,8 @@ var debianPackages = []string{
 	"netbase",
 	// The certificate authorities that a public registry's certificate is from.
 	"ca-certificates",
+	// The boot loader and the stub of the unified kernel image.
+	bootPackage,
 }
 
 // debPackage is one Debian package as apt offers it.

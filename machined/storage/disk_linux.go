@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
 	"github.com/keelson-os/keelson/machined/host"
@@ -100,19 +99,6 @@ func (d *disk) observe() (observation, error) {
 		return o, fmt.Errorf("%s: %w", d.path, err)
 	}
 	return o, nil
-}
-
-// writeTable writes and flushes both copies of the table and then, only when they
-// are on the disk, the protective MBR: its absence tells of an interrupted
-// attempt.
-func writeTable(d backend.WritableFile, table *gpt.Table, size uint64) error {
-	for _, complete := range []bool{false, true} {
-		table.ProtectiveMBR = complete
-		if err := table.Write(d, int64(size)); err != nil {
-			return fmt.Errorf("write the partition table: %w", err)
-		}
-	}
-	return nil
 }
 
 // blkpgPartition is struct blkpg_partition of include/uapi/linux/blkpg.h.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // observation is what was found on a disk.
@@ -82,10 +84,10 @@ const arraySize = 128 * gpt.PartitionEntrySize
 // they are at the offset. A power cut during the first partitioning can leave
 // them without a header, which is written after them.
 func withoutOwnArray(region []byte, offset int) []byte {
-	for i, p := range layout {
+	for i, p := range osdisk.Layout {
 		const nameAt = 56
 		name := region[offset+i*gpt.PartitionEntrySize+nameAt:]
-		if !bytes.HasPrefix(name, utf16Bytes(p.name+"\x00")) {
+		if !bytes.HasPrefix(name, utf16Bytes(p.Name+"\x00")) {
 			return region
 		}
 	}

@@ -5,7 +5,11 @@ import (
 	"strings"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
+
+const mebibyte = 1 << 20
 
 // plan is what has to be done to a disk before it can be mounted.
 type plan struct {
@@ -29,15 +33,15 @@ func (e *ForeignDataError) Error() string {
 
 // decide plans for what was found on the disk called path.
 func decide(path string, o observation) (plan, error) {
-	if o.size < minDisk {
-		return plan{}, fmt.Errorf("the disk %s has %d MiB: machine.install.disk needs at least %d MiB", path, o.size/mebibyte, minDisk/mebibyte)
+	if o.size < osdisk.MinSize {
+		return plan{}, fmt.Errorf("the disk %s has %d MiB: machine.install.disk needs at least %d MiB", path, o.size/mebibyte, osdisk.MinSize/mebibyte)
 	}
 	switch {
 	case o.table == nil && o.blank:
-		return plan{table: newTable(o.size, o.sectorSize), format: []string{state, ephemeral}}, nil
+		return plan{table: osdisk.NewTable(o.size, o.sectorSize), format: []string{osdisk.State.Name, osdisk.Ephemeral.Name}}, nil
 	case o.table == nil:
 		return plan{}, &ForeignDataError{path, o.content}
-	case !isOurs(o.table):
+	case !osdisk.IsOwn(o.table):
 		return plan{}, &ForeignDataError{path, describe(o.table)}
 	}
 	var p plan
@@ -45,43 +49,12 @@ func decide(path string, o observation) (plan, error) {
 	if o.table.RecoveredFromBackup || !o.mbr {
 		p.table = o.table
 	}
-	for _, own := range layout {
-		if find(o.table, own).Attributes&formatted == 0 {
-			p.format = append(p.format, own.name)
+	for _, own := range fileSystems {
+		if own.Find(o.table).Attributes&formatted == 0 {
+			p.format = append(p.format, own.Name)
 		}
 	}
 	return p, nil
-}
-
-// isOurs tells whether a table has each of our partitions once. Others beside
-// them do no harm.
-func isOurs(table *gpt.Table) bool {
-	for _, own := range layout {
-		count := 0
-		for _, p := range table.Partitions {
-			if isPartition(p, own) {
-				count++
-			}
-		}
-		if count != 1 {
-			return false
-		}
-	}
-	return true
-}
-
-// find returns our partition in a table that isOurs.
-func find(table *gpt.Table, own partition) *gpt.Partition {
-	for _, p := range table.Partitions {
-		if isPartition(p, own) {
-			return p
-		}
-	}
-	panic("storage: find " + own.name + " in a table that is not ours")
-}
-
-func isPartition(p *gpt.Partition, own partition) bool {
-	return p.Name == own.name && strings.EqualFold(string(p.Type), string(own.guid))
 }
 
 func describe(table *gpt.Table) string {

@@ -11,9 +11,11 @@ import (
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
-const testSize = 3 * gibibyte
+const testSize = 5 * 1024 * mebibyte
 
 // emptyDisk is a file without blocks.
 func emptyDisk(t *testing.T, size int64) *os.File {
@@ -52,16 +54,16 @@ func planFor(t *testing.T, f *os.File, sectorSize int) (plan, error) {
 
 func TestNewTable(t *testing.T) {
 	for _, sectorSize := range []int{512, 4096} {
-		table := newTable(testSize+12345*512, sectorSize)
+		table := osdisk.NewTable(testSize+12345*512, sectorSize)
 		var end uint64
 		for _, p := range table.Partitions {
 			start := p.Start * uint64(sectorSize)
-			if start%align != 0 || p.Size%align != 0 || start < end {
+			if start%mebibyte != 0 || p.Size%mebibyte != 0 || start < end {
 				t.Errorf("sectors of %d: %s starts at %d with %d bytes", sectorSize, p.Name, start, p.Size)
 			}
 			end = start + p.Size
 		}
-		if left := testSize + 12345*512 - int(end); left < 34*sectorSize || left > 2*align {
+		if left := testSize + 12345*512 - int(end); left < 34*sectorSize || left > 2*mebibyte {
 			t.Errorf("sectors of %d: %d bytes are left for the backup table", sectorSize, left)
 		}
 	}
@@ -70,12 +72,12 @@ func TestNewTable(t *testing.T) {
 func TestEmptyDiskIsPartitionedAndThenLeftAlone(t *testing.T) {
 	for _, sectorSize := range []int{512, 4096} {
 		f := emptyDisk(t, testSize)
-		both := []string{state, ephemeral}
+		both := []string{osdisk.State.Name, osdisk.Ephemeral.Name}
 		p, err := planFor(t, f, sectorSize)
 		if err != nil || p.table == nil || !slices.Equal(p.format, both) {
 			t.Fatalf("sectors of %d: plan %+v, %v", sectorSize, p, err)
 		}
-		if err := writeTable(f, p.table, testSize); err != nil {
+		if err := osdisk.WriteTable(f, p.table, testSize); err != nil {
 			t.Fatal(err)
 		}
 		table := p.table
@@ -86,7 +88,7 @@ func TestEmptyDiskIsPartitionedAndThenLeftAlone(t *testing.T) {
 		for _, entry := range table.Partitions {
 			entry.Attributes |= formatted
 		}
-		if err := writeTable(f, table, testSize); err != nil {
+		if err := osdisk.WriteTable(f, table, testSize); err != nil {
 			t.Fatal(err)
 		}
 		if p, err = planFor(t, f, sectorSize); err != nil || p.table != nil || p.format != nil {
@@ -114,7 +116,7 @@ func (r *recorder) WriteAt(b []byte, at int64) (int, error) {
 
 func TestPowerCutsDuringTheFirstPartitioning(t *testing.T) {
 	r := &recorder{File: emptyDisk(t, testSize)}
-	if err := writeTable(r, newTable(testSize, 512), testSize); err != nil {
+	if err := osdisk.WriteTable(r, osdisk.NewTable(testSize, 512), testSize); err != nil {
 		t.Fatal(err)
 	}
 	if len(r.writes) < 5 {
@@ -130,13 +132,13 @@ func TestPowerCutsDuringTheFirstPartitioning(t *testing.T) {
 			t.Errorf("after %d of %d writes: %v", done, len(r.writes), err)
 			continue
 		}
-		if !slices.Equal(p.format, []string{state, ephemeral}) {
+		if !slices.Equal(p.format, []string{osdisk.State.Name, osdisk.Ephemeral.Name}) {
 			t.Errorf("after %d writes: format %v", done, p.format)
 		}
 		if p.table == nil {
 			continue
 		}
-		if err := writeTable(f, p.table, testSize); err != nil {
+		if err := osdisk.WriteTable(f, p.table, testSize); err != nil {
 			t.Errorf("after %d writes, again: %v", done, err)
 		}
 		if p, err := planFor(t, f, 512); err != nil || p.table != nil {
@@ -148,12 +150,12 @@ func TestPowerCutsDuringTheFirstPartitioning(t *testing.T) {
 func TestForeignDataIsRefused(t *testing.T) {
 	foreign := func(names ...string) func(*testing.T, *os.File) {
 		return func(t *testing.T, f *os.File) {
-			table := newTable(testSize, 512)
+			table := osdisk.NewTable(testSize, 512)
 			for i, name := range names {
 				table.Partitions[i].Name = name
 				table.Partitions[i].Type = gpt.LinuxFilesystem
 			}
-			if err := writeTable(f, table, testSize); err != nil {
+			if err := osdisk.WriteTable(f, table, testSize); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -168,9 +170,9 @@ func TestForeignDataIsRefused(t *testing.T) {
 		"an MBR partition table":            at(510, "\x55\xaa"),
 		"data of an unknown kind":           at(testSize-4096, "x"),
 		"a damaged GPT":                     at(512, "EFI PART"),
-		`partitions of another system: 1 "boot" of 256 MiB, 2 "root" of`:                foreign("boot", "root"),
-		`partitions of another system: 1 "STATE" of 256 MiB, 2 "EPHEMERAL" of`:          foreign(state, ephemeral),
-		`partitions of another system: 1 "STATE" of 256 MiB, 2 "EPHEMERAL" of 2814 MiB`: foreign(state),
+		`partitions of another system: 1 "boot" of 512 MiB, 2 "root" of`:           foreign("boot", "root", "", "", "", ""),
+		`partitions of another system: 1 "ESP" of 512 MiB, 2 "ROOT-A" of 1024 MiB`: foreign("ESP", "ROOT-A"),
+		`4 "META" of 1 MiB, 5 "STATE" of 256 MiB, 6 "EPHEMERAL" of 2301 MiB`:       foreign("ESP", "ROOT-A", "ROOT-B", "META", "STATE"),
 	} {
 		f := emptyDisk(t, testSize)
 		prepare(t, f)
@@ -184,7 +186,7 @@ func TestForeignDataIsRefused(t *testing.T) {
 
 func TestOurOldBackupUnderForeignDataIsNotRevived(t *testing.T) {
 	f := emptyDisk(t, testSize)
-	if err := writeTable(f, newTable(testSize, 512), testSize); err != nil {
+	if err := osdisk.WriteTable(f, osdisk.NewTable(testSize, 512), testSize); err != nil {
 		t.Fatal(err)
 	}
 	write(t, f, 0, string(make([]byte, 64<<10)))
@@ -197,7 +199,7 @@ func TestOurOldBackupUnderForeignDataIsNotRevived(t *testing.T) {
 func TestDamagedTables(t *testing.T) {
 	table := func() *os.File {
 		f := emptyDisk(t, testSize)
-		if err := writeTable(f, newTable(testSize, 512), testSize); err != nil {
+		if err := osdisk.WriteTable(f, osdisk.NewTable(testSize, 512), testSize); err != nil {
 			t.Fatal(err)
 		}
 		return f
@@ -219,9 +221,9 @@ func TestDamagedTables(t *testing.T) {
 }
 
 func TestSmallDisk(t *testing.T) {
-	for _, size := range []int64{0, 512, 64 * mebibyte, minDisk - mebibyte} {
+	for _, size := range []int64{0, 512, 64 * mebibyte, osdisk.MinSize - mebibyte} {
 		_, err := planFor(t, emptyDisk(t, size), 512)
-		if err == nil || !strings.Contains(err.Error(), "needs at least 2048 MiB") {
+		if err == nil || !strings.Contains(err.Error(), "needs at least 4096 MiB") {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // Where the node's own data is.
@@ -128,29 +129,29 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 	if todo.table != nil {
 		s.options.Log.Info("writing the partition table", "disk", d.path)
 		table = todo.table
-		if err := writeTable(d, table, o.size); err != nil {
+		if err := osdisk.WriteTable(d, table, o.size); err != nil {
 			return nil, fmt.Errorf("%s: %w", d.path, err)
 		}
 	}
 	working, cancel := context.WithTimeout(ctx, workDeadline)
 	defer cancel()
 	nodes := map[string]string{}
-	for _, own := range layout {
-		entry := find(table, own)
+	for _, own := range fileSystems {
+		entry := own.Find(table)
 		node, err := d.partitionNode(working, uevents, root, entry, o.sectorSize)
 		if err != nil {
 			return nil, err
 		}
-		nodes[own.name] = node
+		nodes[own.Name] = node
 		size := int64(entry.End-entry.Start+1) * int64(o.sectorSize)
-		if err := s.makeOrCheck(working, node, own.name, size, slices.Contains(todo.format, own.name)); err != nil {
+		if err := s.makeOrCheck(working, node, own.Name, size, slices.Contains(todo.format, own.Name)); err != nil {
 			return nil, err
 		}
 		entry.Attributes |= formatted
 	}
 	if len(todo.format) > 0 {
 		// Only now, with the file systems on the disk.
-		if err := writeTable(d, table, o.size); err != nil {
+		if err := osdisk.WriteTable(d, table, o.size); err != nil {
 			return nil, fmt.Errorf("%s: %w", d.path, err)
 		}
 		s.Formatted = true
@@ -183,8 +184,8 @@ func (s *Storage) mount(nodes map[string]string) error {
 		flags     uintptr
 		options   string
 	}{
-		{state, s.options.StateDir, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME, careful},
-		{ephemeral, s.options.VarDir, unix.MS_NODEV | unix.MS_NOATIME, reserve},
+		{osdisk.State.Name, s.options.StateDir, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME, careful},
+		{osdisk.Ephemeral.Name, s.options.VarDir, unix.MS_NODEV | unix.MS_NOATIME, reserve},
 	} {
 		if err := s.options.OS.Mount(nodes[m.name], m.dir, "ext4", m.flags, m.options); err != nil {
 			return fmt.Errorf("mount %s (%s) on %s: %w", m.name, nodes[m.name], m.dir, err)

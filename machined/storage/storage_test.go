@@ -17,6 +17,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/hosttest"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // loopDisk is a loop device over a file without blocks. It skips the test where
@@ -159,7 +160,7 @@ func TestFirstAndSecondBoot(t *testing.T) {
 func TestFirstFormatIsFinishedAfterAPowerCut(t *testing.T) {
 	o := testOptions(t, loopDisk(t, testSize))
 	cut := errors.New("power cut")
-	o.OS = failing{host.Linux{}, ephemeral, cut}
+	o.OS = failing{host.Linux{}, osdisk.Ephemeral.Name, cut}
 	if s, err := Open(t.Context(), o); !errors.Is(err, cut) {
 		t.Fatalf("%+v, %v", s, err)
 	}
@@ -258,12 +259,12 @@ func TestCheckFilesystem(t *testing.T) {
 		}}
 	}
 	for script, want := range map[string]string{"exit 0": "", "echo fixed; exit 1": "fixed\n", "echo fixed; exit 2": "fixed\n"} {
-		if repaired, err := checkFilesystem(t.Context(), run(script), "/dev/vda2", ephemeral); err != nil || repaired != want {
+		if repaired, err := checkFilesystem(t.Context(), run(script), "/dev/vda2", osdisk.Ephemeral.Name); err != nil || repaired != want {
 			t.Errorf("%s: %q, %v", script, repaired, err)
 		}
 	}
 	for script, erase := range map[string]bool{"exit 4": true, "exit 12": true, "exit 8": false, "exit 32": false, "kill -9 $$": false} {
-		_, err := checkFilesystem(t.Context(), run(script), "/dev/vda2", ephemeral)
+		_, err := checkFilesystem(t.Context(), run(script), "/dev/vda2", osdisk.Ephemeral.Name)
 		if err == nil || strings.Contains(err.Error(), "erase") != erase {
 			t.Errorf("%s: %v", script, err)
 		}

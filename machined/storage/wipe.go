@@ -8,6 +8,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // A reset has one moment that decides: when Condemn has written the partition
@@ -34,10 +35,10 @@ func Spare(ctx context.Context, options Options) error {
 
 func mark(ctx context.Context, options Options, change func(*gpt.Partition)) error {
 	return withOwnTable(ctx, options, func(d *disk, o observation) error {
-		for _, own := range layout {
-			change(find(o.table, own))
+		for _, own := range fileSystems {
+			change(own.Find(o.table))
 		}
-		if err := writeTable(d, o.table, o.size); err != nil {
+		if err := osdisk.WriteTable(d, o.table, o.size); err != nil {
 			return fmt.Errorf("%s: %w", d.path, err)
 		}
 		return nil
@@ -55,14 +56,14 @@ func Wipe(ctx context.Context, options Options) error {
 	}
 	return withOwnTable(ctx, options, func(d *disk, o observation) error {
 		var failed []error
-		for _, own := range layout {
-			entry := find(o.table, own)
+		for _, own := range fileSystems {
+			entry := own.Find(o.table)
 			name := d.partitionName(options.OS.Root(), entry.Index)
 			if name == "" {
 				continue // the kernel does not know of it, so that nobody wrote to it
 			}
-			if err := erase(ctx, "/dev/"+name, own.size != 0); err != nil {
-				failed = append(failed, fmt.Errorf("erase %s: %w", own.name, err))
+			if err := erase(ctx, "/dev/"+name, own.Size != 0); err != nil {
+				failed = append(failed, fmt.Errorf("erase %s: %w", own.Name, err))
 			}
 		}
 		return errors.Join(failed...)

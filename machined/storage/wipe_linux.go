@@ -14,7 +14,7 @@ import (
 const (
 	// eraseStep is how much is erased by one call: between two of them it may be
 	// stopped.
-	eraseStep = gibibyte
+	eraseStep = 1 << 30
 	// eraseEdge is what is zeroed at a partition's beginning and end where all of
 	// it would take too long: the places by which a file system is recognized.
 	eraseEdge = 16 * mebibyte

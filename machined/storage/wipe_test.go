@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // used is a disk that a node has used and left; what it kept is in both of its
@@ -74,13 +76,13 @@ func TestWipe(t *testing.T) {
 	if err := Wipe(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	for _, partition := range []string{"p1", "p2"} {
+	for _, partition := range []string{"p5", "p6"} {
 		node := o.Disk + partition
 		if output, err := exec.Command(e2fsck, "-n", node).CombinedOutput(); err == nil {
 			t.Errorf("%s has a file system yet: %s", node, output)
 		}
 	}
-	state, err := os.ReadFile(o.Disk + "p1")
+	state, err := os.ReadFile(o.Disk + "p5")
 	if err != nil || !allZero(state) {
 		t.Errorf("STATE is not zeroed: %v", err)
 	}
@@ -97,10 +99,10 @@ func TestAWipeThatIsCutShortLeavesAFreshNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	if err := erase(ended, o.Disk+"p1", true); !errors.Is(err, context.Canceled) {
+	if err := erase(ended, o.Disk+"p5", true); !errors.Is(err, context.Canceled) {
 		t.Errorf("erased all the same: %v", err)
 	}
-	if err := erase(t.Context(), o.Disk+"p2", false); err != nil {
+	if err := erase(t.Context(), o.Disk+"p6", false); err != nil {
 		t.Fatal(err)
 	}
 	if !isFresh(t, o) {
@@ -146,30 +148,30 @@ func TestWipeRefusesAForeignDisk(t *testing.T) {
 // However far the table's writing came, the disk is in its old state or fresh.
 func TestPowerCutsDuringCondemn(t *testing.T) {
 	before := emptyDisk(t, testSize)
-	table := newTable(testSize, 512)
+	table := osdisk.NewTable(testSize, 512)
 	for _, entry := range table.Partitions {
 		entry.Attributes |= formatted
 	}
-	if err := writeTable(before, table, testSize); err != nil {
+	if err := osdisk.WriteTable(before, table, testSize); err != nil {
 		t.Fatal(err)
 	}
 	r := &recorder{File: before}
 	for _, entry := range table.Partitions {
 		entry.Attributes &^= formatted
 	}
-	if err := writeTable(r, table, testSize); err != nil {
+	if err := osdisk.WriteTable(r, table, testSize); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[int]bool{}
 	for done := range len(r.writes) + 1 {
 		f := emptyDisk(t, testSize)
-		old := newTable(testSize, 512)
+		old := osdisk.NewTable(testSize, 512)
 		for i, entry := range old.Partitions {
 			entry.Attributes |= formatted
 			entry.GUID = table.Partitions[i].GUID
 		}
 		old.GUID = table.GUID
-		if err := writeTable(f, old, testSize); err != nil {
+		if err := osdisk.WriteTable(f, old, testSize); err != nil {
 			t.Fatal(err)
 		}
 		for _, w := range r.writes[:done] {
@@ -180,11 +182,11 @@ func TestPowerCutsDuringCondemn(t *testing.T) {
 			t.Errorf("after %d of %d writes: %v", done, len(r.writes), err)
 		}
 		seen[len(p.format)] = true
-		if len(p.format) != 0 && len(p.format) != len(layout) {
+		if len(p.format) != 0 && len(p.format) != len(fileSystems) {
 			t.Errorf("after %d of %d writes: half of the disk is made anew: %v", done, len(r.writes), p.format)
 		}
 	}
-	if !seen[0] || !seen[len(layout)] {
+	if !seen[0] || !seen[len(fileSystems)] {
 		t.Errorf("the writes did not go from the old state to the new: %v", seen)
 	}
 }

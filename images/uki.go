@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"debug/pe"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/keelson-os/keelson/pkg/version"
+)
+
+// bootPackage has systemd's boot loader and the stub that makes a kernel, its
+// initramfs and its command line one EFI program.
+const bootPackage = "systemd-boot-efi"
+
+const (
+	efiStub   = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+	efiLoader = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+)
+
+// kernelArguments are those of every way to boot. A panic restarts the machine
+// after five seconds, so that a boot that ends in one is counted; the console
+// shows the kernel's warnings only, dmesg has the rest. The last console is the
+// one that programs write to.
+var kernelArguments = []string{"console=tty0", "console=ttyS0", "quiet", "panic=5"}
+
+// makeUKI makes the unified kernel image: what the firmware or the boot loader
+// starts, with the hash of the one root image that it accepts.
+func (b *build) makeUKI(ctx context.Context) error {
+	return b.uki(ctx, b.path("keelson.efi"), b.path("initramfs.cpio.zst"))
+}
+
+func (b *build) uki(ctx context.Context, output, initrd string) error {
+	hash, err := os.ReadFile(b.path("rootfs.roothash"))
+	if err != nil {
+		return err
+	}
+	stub := filepath.Join(b.debian[bootPackage].dir, efiStub)
+	arguments := strings.Join(append(kernelArguments, "keelson.roothash="+strings.TrimSpace(string(hash))), " ")
+	sections := []ukiSection{
+		{name: ".osrel", text: osRelease()},
+		{name: ".cmdline", text: arguments},
+		{name: ".linux", file: b.path("vmlinuz")},
+		{name: ".initrd", file: initrd},
+	}
+	inputs := []string{arguments, osRelease()}
+	for _, file := range []string{stub, b.path("vmlinuz"), initrd} {
+		sum, err := b.digest(file)
+		if err != nil {
+			return err
+		}
+		inputs = append(inputs, sum)
+	}
+	return b.once("unified kernel image "+filepath.Base(output), []string{output}, inputs, func(partial []string) error {
+		return b.writeUKI(ctx, stub, sections, partial[0])
+	})
+}
+
+// ukiSection is a section that the stub looks for, with its content.
+type ukiSection struct {
+	name string
+	text string
+	file string // instead of text
+}
+
+// writeUKI adds the sections to the stub, one after the other, each on a page of
+// its own: the stub hands them on where they were loaded.
+func (b *build) writeUKI(ctx context.Context, stub string, sections []ukiSection, output string) error {
+	dir, err := os.MkdirTemp(b.path("build"), "uki-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	next, err := endOfProgram(stub)
+	if err != nil {
+		return err
+	}
+	var args []string
+	for _, s := range sections {
+		if s.file == "" {
+			s.file = filepath.Join(dir, s.name)
+			if err := os.WriteFile(s.file, []byte(s.text), 0o644); err != nil {
+				return err
+			}
+		}
+		info, err := os.Stat(s.file)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--add-section", s.name+"="+s.file, "--change-section-vma", fmt.Sprintf("%s=%#x", s.name, next))
+		next = roundUp(next+uint64(info.Size()), blockSize)
+	}
+	_, err = command(ctx, "", "objcopy", append(args, stub, output)...)
+	return err
+}
+
+// endOfProgram is the first free page behind an EFI program's sections, as an
+// address.
+func endOfProgram(file string) (uint64, error) {
+	program, err := pe.Open(file)
+	if err != nil {
+		return 0, fmt.Errorf("read the EFI program %s: %w", file, err)
+	}
+	defer program.Close()
+	header, ok := program.OptionalHeader.(*pe.OptionalHeader64)
+	if !ok {
+		return 0, fmt.Errorf("%s is no 64-bit EFI program", file)
+	}
+	var end uint64
+	for _, s := range program.Sections {
+		end = max(end, header.ImageBase+uint64(s.VirtualAddress)+uint64(s.VirtualSize))
+	}
+	return roundUp(end, blockSize), nil
+}
+
+func roundUp(n, unit uint64) uint64 { return (n + unit - 1) / unit * unit }
+
+// osRelease is what the boot loader shows of an entry. It has no version and no
+// IMAGE_VERSION on purpose: the loader would prefer the higher one, where the
+// node's own order is in the entries' names (machined/upgrade).
+func osRelease() string {
+	return fmt.Sprintf("ID=keelson\nNAME=Keelson\nPRETTY_NAME=\"Keelson %s\"\n", version.Version)
+}
