@@ -9,8 +9,8 @@
 set -eu
 
 # runc is linked with C; the others make the root image and read packages.
-build="ca-certificates gcc libc6-dev libseccomp-dev pkg-config make squashfs-tools cryptsetup-bin kmod xz-utils"
-run="qemu-system-x86"
+build="ca-certificates gcc libc6-dev libseccomp-dev pkg-config make squashfs-tools cryptsetup-bin kmod xz-utils binutils qemu-utils xorriso"
+run="qemu-system-x86 ovmf"
 verify="git protobuf-compiler libprotobuf-dev"
 
 # The kernel's package has its version in its name; this one leads to it.

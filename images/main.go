@@ -36,6 +36,7 @@ var targets = []target{
 	{"rootfs", "rootfs.img and rootfs.roothash", []string{"programs", "packages", "modules"}, (*build).makeRootfs},
 	{"initramfs", "initramfs.cpio.zst", []string{"programs", "modules"}, (*build).makeInitramfs},
 	{"uki", "keelson.efi, the unified kernel image", []string{"kernel", "rootfs", "initramfs"}, (*build).makeUKI},
+	{"disk", "keelson.raw and keelson.qcow2, an installed disk", []string{"uki"}, (*build).makeDisk},
 	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
 	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "rootfs", "initramfs", "sbom"}, (*build).makeSizes},
 	{"shop", "shop.tar, the images of the example shop", nil, (*build).makeShop},

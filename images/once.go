@@ -17,7 +17,7 @@ import (
 // outputs would; this command's own source is always one of them. produce gets
 // a path for each output, which is moved into place when all went well.
 func (b *build) once(what string, outputs, inputs []string, produce func(partial []string) error) error {
-	source, err := b.sourceDigest()
+	source, err := b.sourceDigest("images")
 	if err != nil {
 		return err
 	}
@@ -65,9 +65,10 @@ func allExist(paths []string) bool {
 	return true
 }
 
-// sourceDigest stands for the tables and the code that decide what is built.
-func (b *build) sourceDigest() (string, error) {
-	files, err := filepath.Glob(filepath.Join(b.source, "images", "*.go"))
+// sourceDigest stands for the tables and the code in a folder of this module
+// that decide what is built.
+func (b *build) sourceDigest(folder string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(b.source, folder, "*.go"))
 	if err != nil {
 		return "", err
 	}

@@ -114,16 +114,17 @@ type blkpgArgument struct {
 	data                   *blkpgPartition
 }
 
-// announce tells the kernel of a partition that it did not find by itself: when
-// it looked, the table was not written yet.
-func (d *disk) announce(p *gpt.Partition, sectorSize int) error {
+// announce tells the kernel of a partition that it did not find by itself, or not
+// as it is: when it looked, the table was not written yet. operation is
+// unix.BLKPG_ADD_PARTITION or unix.BLKPG_RESIZE_PARTITION.
+func (d *disk) announce(operation int32, p *gpt.Partition, sectorSize int) error {
 	partition := blkpgPartition{
 		start:  int64(p.Start) * int64(sectorSize),
 		length: int64(p.Size),
 		number: int32(p.Index),
 	}
 	argument := blkpgArgument{
-		operation: unix.BLKPG_ADD_PARTITION,
+		operation: operation,
 		size:      int32(unsafe.Sizeof(partition)),
 		data:      &partition,
 	}
@@ -138,7 +139,7 @@ func (d *disk) announce(p *gpt.Partition, sectorSize int) error {
 func (d *disk) partitionNode(ctx context.Context, uevents *host.Uevents, root fs.FS, p *gpt.Partition, sectorSize int) (string, error) {
 	name := d.partitionName(root, p.Index)
 	if name == "" {
-		if err := d.announce(p, sectorSize); err != nil {
+		if err := d.announce(unix.BLKPG_ADD_PARTITION, p, sectorSize); err != nil {
 			return "", err
 		}
 	}

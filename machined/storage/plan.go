@@ -17,6 +17,8 @@ type plan struct {
 	table *gpt.Table
 	// format lists the partitions that need a file system, by name.
 	format []string
+	// grown tells that the last partition became larger than the kernel knows.
+	grown bool
 }
 
 // ForeignDataError says that the disk holds something that is not the node's.
@@ -48,6 +50,9 @@ func decide(path string, o observation) (plan, error) {
 	// Without the MBR, or with only the backup table, writing it was cut short.
 	if o.table.RecoveredFromBackup || !o.mbr {
 		p.table = o.table
+	}
+	if osdisk.Grow(o.table, o.size, o.sectorSize) {
+		p.table, p.grown = o.table, true
 	}
 	for _, own := range fileSystems {
 		if own.Find(o.table).Attributes&formatted == 0 {

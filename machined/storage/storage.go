@@ -82,6 +82,10 @@ func Open(ctx context.Context, options Options) (*Storage, error) {
 	if err := s.mount(nodes); err != nil {
 		return nil, errors.Join(err, s.unmountAll())
 	}
+	if err := growFilesystem(s.options.VarDir, nodes[osdisk.Ephemeral.Name]); err != nil {
+		// It holds what it held before.
+		s.options.Log.Error("the file system stays smaller than its partition", "error", err)
+	}
 	if err := s.furnish(); err != nil {
 		return nil, errors.Join(err, s.unmountAll())
 	}
@@ -143,6 +147,11 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 			return nil, err
 		}
 		nodes[own.Name] = node
+		if todo.grown {
+			if err := d.announce(unix.BLKPG_RESIZE_PARTITION, entry, o.sectorSize); err != nil {
+				return nil, err
+			}
+		}
 		size := int64(entry.End-entry.Start+1) * int64(o.sectorSize)
 		if err := s.makeOrCheck(working, node, own.Name, size, slices.Contains(todo.format, own.Name)); err != nil {
 			return nil, err

@@ -270,3 +270,53 @@ func TestCheckFilesystem(t *testing.T) {
 		}
 	}
 }
+
+// grow makes a loop device's file larger, as when a virtual disk is.
+func grow(t *testing.T, disk string, size int64) {
+	t.Helper()
+	device, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(device.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := unix.ByteSliceToString(info.File_name[:])
+	if err := os.Truncate(file, size); err != nil {
+		t.Skip("the disk's file is not found by its name: ", err)
+	}
+	if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_SET_CAPACITY, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALargerDiskIsMadeUseOf(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	capacity := func() uint64 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(o.VarDir, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * uint64(st.Bsize)
+	}
+	s := open(t, o)
+	kept, before := filepath.Join(o.VarDir, "kept"), capacity()
+	if err := os.WriteFile(kept, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closeStorage(t, s)
+	const more = 3 << 30
+	grow(t, o.Disk, testSize+more)
+	for range 2 { // the second time nothing is left to do
+		s = open(t, o)
+		if after := capacity(); after < before+more*9/10 {
+			t.Errorf("%d bytes on a disk that was given %d more, were %d", after, more, before)
+		}
+		if data, err := os.ReadFile(kept); err != nil || string(data) != "data" || s.Formatted {
+			t.Errorf("the data is gone: %q, %v", data, err)
+		}
+		closeStorage(t, s)
+	}
+}

@@ -55,8 +55,7 @@ var Layout = []Partition{ESP, RootA, RootB, Meta, State, Ephemeral}
 func NewTable(size uint64, sectorSize int) *gpt.Table {
 	sector := uint64(sectorSize)
 	start := uint64(align)
-	// The backup table takes 33 sectors at the end.
-	end := (size - 34*sector) / align * align
+	end := endOfUse(size, sector)
 	table := &gpt.Table{LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize}
 	for i, p := range Layout {
 		length := p.Size
@@ -74,6 +73,29 @@ func NewTable(size uint64, sectorSize int) *gpt.Table {
 		start += length
 	}
 	return table
+}
+
+// endOfUse is where the last partition of a disk ends, in bytes: the backup table
+// takes 33 sectors behind it.
+func endOfUse(size, sector uint64) uint64 { return (size - 34*sector) / align * align }
+
+// Grow makes a table that IsOwn fit a disk that became larger, and gives the
+// last of the node's partitions what there is more, unless another one is behind
+// it. It tells whether that made a difference.
+func Grow(table *gpt.Table, size uint64, sectorSize int) bool {
+	sector := uint64(sectorSize)
+	last, end := Ephemeral.Find(table), endOfUse(size, sector)/sector-1
+	for _, entry := range table.Partitions {
+		if entry.Start > last.Start {
+			return false
+		}
+	}
+	if end <= last.End {
+		return false
+	}
+	last.End, last.Size = end, (end-last.Start+1)*sector
+	table.Resize(size)
+	return true
 }
 
 // WriteTable writes and flushes both copies of the table and then, only when they

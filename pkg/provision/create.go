@@ -21,6 +21,8 @@ const (
 	initrdFile   = "initramfs.cpio.zst"
 	rootFile     = "rootfs.img"
 	rootHashFile = "rootfs.roothash"
+	diskFile     = "keelson.raw"
+	isoFile      = "keelson.iso"
 )
 
 // Create makes a cluster and starts its nodes, or some of them; it does not wait
@@ -74,10 +76,14 @@ func (c *Cluster) fitCPUs(asked []Node, hostCPUs int) {
 
 // inspectHost finds out whether this machine can run the cluster, and how.
 func (c *Cluster) inspectHost(ctx context.Context, want qemu.Accel) (err error) {
-	if _, err := kernelArgs(c.spec); err != nil {
+	if c.spec.Boot.firmware() {
+		if _, _, err := qemu.FindFirmware(); err != nil {
+			return err
+		}
+	} else if _, err := kernelArgs(c.spec); err != nil {
 		return err
 	}
-	for _, name := range []string{kernelFile, initrdFile, rootFile} {
+	for _, name := range c.spec.Boot.artifacts() {
 		if _, err := os.Stat(filepath.Join(c.spec.Artifacts, name)); err != nil {
 			return missingArtefact(err)
 		}
@@ -186,7 +192,10 @@ func (c *Cluster) prepareNode(n *nodeSpec, configs map[string][]byte) error {
 	if err := createDisk(c.nodeFile(n.Name, nodeConsole), 0); err != nil {
 		return err
 	}
-	return createDisk(c.nodeFile(n.Name, nodeDisk), n.DiskMiB)
+	if err := c.makeNodeVariables(*n); err != nil {
+		return err
+	}
+	return c.makeNodeDisk(*n)
 }
 
 // kernelArgs is the nodes' kernel command line. The root hash is read at every

@@ -21,5 +21,5 @@ func (c *Cluster) EmptyDisk(node string) error {
 	if err := os.Remove(disk); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the disk of node %s: %w", n.Name, err)
 	}
-	return createDisk(disk, n.DiskMiB)
+	return c.makeNodeDisk(n)
 }

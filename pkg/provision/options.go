@@ -17,10 +17,14 @@ type Options struct {
 	// Name is a DNS label, unique among the user's clusters.
 	Name  string
 	Nodes []Node
-	// Artifacts is the folder that holds vmlinuz, initramfs.cpio.zst,
-	// rootfs.img and rootfs.roothash.
+	// Artifacts is the folder that holds what Boot needs: vmlinuz,
+	// initramfs.cpio.zst, rootfs.img and rootfs.roothash, or keelson.raw, or
+	// keelson.iso.
 	Artifacts string
-	// ExtraKernelArgs go to the end of every node's kernel command line.
+	// Boot is BootDirect unless set.
+	Boot Boot
+	// ExtraKernelArgs go to the end of every node's kernel command line; only
+	// BootDirect has a use for them.
 	ExtraKernelArgs []string
 	// Internet lets the nodes out; without it nothing they send leaves the machine.
 	Internet bool
@@ -133,8 +137,16 @@ func plan(opts Options) (spec, error) {
 	if !subnet.Addr().Is4() || subnet.Bits() < 8 || subnet.Bits() > 28 {
 		return spec{}, fmt.Errorf("subnet %s: must be an IPv4 network of /8 to /28", subnet)
 	}
+	boot, err := ParseBoot(string(opts.Boot))
+	if err != nil {
+		return spec{}, err
+	}
+	if boot != BootDirect && len(opts.ExtraKernelArgs) > 0 {
+		return spec{}, fmt.Errorf("machines that boot from %s have their kernel command line in the image: build one with the arguments that you want", boot)
+	}
 	s := spec{
 		Version:        specVersion,
+		Boot:           boot,
 		Name:           opts.Name,
 		Artifacts:      artifacts,
 		KernelArgs:     opts.ExtraKernelArgs,

@@ -22,6 +22,7 @@ type spec struct {
 	Name           string       `json:"name"`
 	Created        time.Time    `json:"created"`
 	Artifacts      string       `json:"artifacts"`
+	Boot           Boot         `json:"boot,omitempty"`
 	KernelArgs     []string     `json:"kernelArgs,omitempty"`
 	Internet       bool         `json:"internet"`
 	Subnet         netip.Prefix `json:"subnet"`
@@ -86,6 +87,8 @@ const (
 	nodeConsole  = "console.log"
 	nodeLog      = "qemu.log"
 	nodeRef      = "qemu.pid.json"
+	// nodeVariables are the firmware's.
+	nodeVariables = "firmware.vars"
 )
 
 // Dir is where the user's clusters are kept: the folder keelson/clusters in

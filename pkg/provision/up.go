@@ -137,25 +137,20 @@ func (c *Cluster) startNode(ctx context.Context, n nodeSpec) error {
 }
 
 func (c *Cluster) machine(n nodeSpec) (qemu.Machine, error) {
-	args, err := kernelArgs(c.spec)
-	if err != nil {
-		return qemu.Machine{}, err
-	}
 	m := qemu.Machine{
-		Name:       "keelson-" + c.Name() + "-" + n.Name,
-		Accel:      c.spec.Host.Accel,
-		Sandbox:    c.spec.Host.Sandbox,
-		CPUs:       n.CPUs,
-		MemoryMiB:  n.MemoryMiB,
-		Kernel:     filepath.Join(c.spec.Artifacts, kernelFile),
-		Initrd:     filepath.Join(c.spec.Artifacts, initrdFile),
-		KernelArgs: args,
-		DataDisk:   c.nodeFile(n.Name, nodeDisk),
-		RootImage:  filepath.Join(c.spec.Artifacts, rootFile),
-		MAC:        n.MAC,
-		NetSocket:  netSocket(c.spec.RuntimeDir, n.Number),
-		QMPSocket:  qmpSocket(c.spec.RuntimeDir, n.Number),
-		Console:    c.Console(n.Name),
+		Name:      "keelson-" + c.Name() + "-" + n.Name,
+		Accel:     c.spec.Host.Accel,
+		Sandbox:   c.spec.Host.Sandbox,
+		CPUs:      n.CPUs,
+		MemoryMiB: n.MemoryMiB,
+		DataDisk:  c.nodeFile(n.Name, nodeDisk),
+		MAC:       n.MAC,
+		NetSocket: netSocket(c.spec.RuntimeDir, n.Number),
+		QMPSocket: qmpSocket(c.spec.RuntimeDir, n.Number),
+		Console:   c.Console(n.Name),
+	}
+	if err := c.bootFrom(n, &m); err != nil {
+		return qemu.Machine{}, err
 	}
 	if n.HasConfig {
 		m.Config = c.nodeFile(n.Name, nodeConfig)

@@ -14,15 +14,20 @@ type Machine struct {
 	CPUs      int
 	MemoryMiB int
 
+	// Firmware, if set, boots from DataDisk, or else from Medium; otherwise QEMU
+	// starts Kernel with Initrd.
+	Firmware   Firmware
 	Kernel     string
 	Initrd     string
 	KernelArgs string
+	// Medium is an image in a CD drive; "" for none.
+	Medium string
 	// Config is a file handed to the guest as fw_cfg ConfigKey; "" for none.
 	Config string
 
 	// DataDisk is a raw image, the guest's /dev/vda.
 	DataDisk string
-	// RootImage is attached read-only, the guest's /dev/vdb.
+	// RootImage is attached read-only, the guest's /dev/vdb; "" for none.
 	RootImage string
 
 	MAC string
@@ -57,13 +62,18 @@ func (m Machine) Args() []string {
 	if m.Sandbox {
 		args = append(args, "-sandbox", sandbox)
 	}
+	if m.Firmware != (Firmware{}) {
+		args = append(args,
+			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(m.Firmware.Code),
+			"-drive", "if=pflash,format=raw,file="+escape(m.Firmware.Variables),
+		)
+	} else {
+		args = append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.KernelArgs)
+	}
 	args = append(args,
-		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.KernelArgs,
 		// Writeback keeps the guest's own promises: a flush reaches the host's disk.
 		"-drive", "if=none,id=data,format=raw,cache=writeback,discard=unmap,file="+escape(m.DataDisk),
-		"-device", "virtio-blk-pci,drive=data,serial=data",
-		"-drive", "if=none,id=root,format=raw,readonly=on,file="+escape(m.RootImage),
-		"-device", "virtio-blk-pci,drive=root,serial=root",
+		"-device", "virtio-blk-pci,drive=data,serial=data,bootindex=1",
 		// QEMU listens: the network may come, go and come back while the guest runs.
 		"-netdev", "stream,id=net,server=on,addr.type=unix,addr.path="+escape(m.NetSocket),
 		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+m.MAC,
@@ -71,6 +81,18 @@ func (m Machine) Args() []string {
 		"-chardev", "file,id=console,append=on,path="+escape(m.Console), "-serial", "chardev:console",
 		"-chardev", "socket,id=qmp,server=on,wait=off,path="+escape(m.QMPSocket), "-mon", "chardev=qmp,mode=control",
 	)
+	if m.RootImage != "" {
+		args = append(args,
+			"-drive", "if=none,id=root,format=raw,readonly=on,file="+escape(m.RootImage),
+			"-device", "virtio-blk-pci,drive=root,serial=root",
+		)
+	}
+	if m.Medium != "" {
+		args = append(args,
+			"-drive", "if=none,id=medium,media=cdrom,format=raw,readonly=on,file="+escape(m.Medium),
+			"-device", "ide-cd,drive=medium,bootindex=2",
+		)
+	}
 	if m.Config != "" {
 		args = append(args, "-fw_cfg", "name="+ConfigKey+",file="+escape(m.Config))
 	}

@@ -1,0 +1,85 @@
+package osdisk
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"github.com/diskfs/go-diskfs/backend"
+	"github.com/diskfs/go-diskfs/filesystem"
+	"github.com/diskfs/go-diskfs/filesystem/fat16"
+	"github.com/diskfs/go-diskfs/filesystem/fat32"
+)
+
+// FirmwareProgram is what UEFI starts from a disk that it knows nothing else of,
+// below the ESP's root.
+const FirmwareProgram = "EFI/BOOT/BOOTX64.EFI"
+
+// loaderConfig has the loader start the best entry at once, and nothing else:
+// whoever has a keyboard must not change the command line.
+const loaderConfig = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n"
+
+// File is a file of a FAT file system: its path below the root, and its content.
+type File struct {
+	Path    string
+	Content []byte
+}
+
+// WriteFAT makes a FAT file system of size bytes at offset, with the files in
+// their order: before each one sync is called, so that on the disk is none
+// without those before it. Its width follows from its size, as the firmware
+// expects. The same input gives the same bytes.
+func WriteFAT(disk backend.Storage, offset, size int64, label string, files []File, sync Sync) error {
+	fat, err := createFAT(disk, offset, size, label)
+	if err != nil {
+		return fmt.Errorf("make the FAT file system %s: %w", label, err)
+	}
+	made := map[string]bool{".": true}
+	for _, f := range files {
+		if err := sync(); err != nil {
+			return err
+		}
+		if err := makeFolders(fat, path.Dir(f.Path), made); err != nil {
+			return fmt.Errorf("make the folder of %s: %w", f.Path, err)
+		}
+		if err := writeFile(fat, f); err != nil {
+			return fmt.Errorf("write %s to the file system %s: %w", f.Path, label, err)
+		}
+	}
+	return nil
+}
+
+// minFAT32 in bytes has the 65,525 clusters by which FAT32 is told from FAT16,
+// at 512 bytes each.
+const minFAT32 = 34 * mebibyte
+
+func createFAT(disk backend.Storage, offset, size int64, label string) (filesystem.FileSystem, error) {
+	const sector, reproducible = 512, true
+	if size < minFAT32 {
+		return fat16.Create(disk, size, offset, sector, label, reproducible)
+	}
+	return fat32.Create(disk, size, offset, sector, label, reproducible)
+}
+
+func makeFolders(fat filesystem.FileSystem, folder string, made map[string]bool) error {
+	if made[folder] {
+		return nil
+	}
+	if err := makeFolders(fat, path.Dir(folder), made); err != nil {
+		return err
+	}
+	made[folder] = true
+	return fat.Mkdir("/" + folder)
+}
+
+func writeFile(fat filesystem.FileSystem, f File) error {
+	to, err := fat.OpenFile("/"+f.Path, os.O_CREATE|os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	// At once: each write allocates its clusters.
+	if _, err := to.Write(f.Content); err != nil {
+		return err
+	}
+	return to.Close()
+}

@@ -1,0 +1,172 @@
+package osdisk
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/diskfs/go-diskfs/backend"
+	"github.com/diskfs/go-diskfs/backend/file"
+	"github.com/diskfs/go-diskfs/filesystem/fat32"
+	"github.com/diskfs/go-diskfs/partition/gpt"
+)
+
+const testSize = MinSize + 12345*512
+
+func emptyDisk(t *testing.T, size int64) (*os.File, backend.Storage) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	return f, file.New(f, false)
+}
+
+func TestNewTable(t *testing.T) {
+	for _, sectorSize := range []int{512, 4096} {
+		table := NewTable(testSize, sectorSize)
+		var end uint64
+		for _, p := range table.Partitions {
+			start := p.Start * uint64(sectorSize)
+			if start%align != 0 || p.Size%align != 0 || start < end {
+				t.Errorf("sectors of %d: %s starts at %d with %d bytes", sectorSize, p.Name, start, p.Size)
+			}
+			end = start + p.Size
+		}
+		if left := testSize - int(end); left < 34*sectorSize || left > 2*align {
+			t.Errorf("sectors of %d: %d bytes are left for the backup table", sectorSize, left)
+		}
+		if !IsOwn(table) {
+			t.Errorf("sectors of %d: not taken for our own", sectorSize)
+		}
+	}
+}
+
+func TestOnlyWholeTablesAreOurs(t *testing.T) {
+	for name, change := range map[string]func(*gpt.Table){
+		"another type": func(table *gpt.Table) { table.Partitions[0].Type = gpt.LinuxFilesystem },
+		"another name": func(table *gpt.Table) { table.Partitions[1].Name = "ROOT" },
+		"one is missing": func(table *gpt.Table) {
+			table.Partitions = table.Partitions[:len(table.Partitions)-1]
+		},
+		"one is there twice": func(table *gpt.Table) { table.Partitions[2].Name = RootA.Name },
+	} {
+		table := NewTable(testSize, 512)
+		change(table)
+		if IsOwn(table) {
+			t.Errorf("%s: taken for our own", name)
+		}
+	}
+}
+
+func TestEntryNames(t *testing.T) {
+	for name, want := range map[string]Entry{
+		"keelson-1-a.efi":       {Generation: 1, Slot: SlotA},
+		"keelson-12-b+3.efi":    {Generation: 12, Slot: SlotB, Counted: true, Left: 3},
+		"keelson-12-b+0-3.efi":  {Generation: 12, Slot: SlotB, Counted: true, Done: 3},
+		"keelson-120-a+2-1.efi": {Generation: 120, Slot: SlotA, Counted: true, Left: 2, Done: 1},
+	} {
+		got, ok := ParseEntry(name)
+		if !ok || got != want || got.FileName() != name {
+			t.Errorf("%s: %+v, %v, again %s", name, got, ok, got.FileName())
+		}
+	}
+	for _, name := range []string{
+		"", "keelson-1-c.efi", "keelson--a.efi", "keelson-1-a.efi.tmp", "keelson-1-a+.efi", "keelson-1-a+3-.efi", "debian.efi",
+		"keelson-99999999999999999999-a.efi", "xkeelson-1-a.efi",
+	} {
+		if e, ok := ParseEntry(name); ok {
+			t.Errorf("%q was taken for %+v", name, e)
+		}
+	}
+}
+
+func testImage(size int) Image {
+	return Image{
+		Loader: []byte("loader"), Kernel: bytes.Repeat([]byte("kernel"), 1<<20),
+		Root: bytes.NewReader(bytes.Repeat([]byte{7}, size)), RootSize: int64(size),
+	}
+}
+
+func noSync() error { return nil }
+
+func TestInstall(t *testing.T) {
+	f, disk := emptyDisk(t, testSize)
+	table := NewTable(testSize, 512)
+	var told int64
+	if err := Install(disk, table, testImage(3*mebibyte+512), noSync, func(done, _ int64) { told = done }); err != nil {
+		t.Fatal(err)
+	}
+	root := make([]byte, 3*mebibyte+513)
+	if _, err := f.ReadAt(root, offsetOf(table, RootA)); err != nil {
+		t.Fatal(err)
+	}
+	if want := append(bytes.Repeat([]byte{7}, 3*mebibyte+512), 0); !bytes.Equal(root, want) || told != 3*mebibyte+512 {
+		t.Errorf("the root image is not in its slot, or %d bytes were told", told)
+	}
+	esp, err := fat32.Read(disk, int64(ESP.Size), offsetOf(table, ESP), 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/EFI/BOOT/BOOTX64.EFI":      "loader",
+		"/EFI/Linux/keelson-1-a.efi": string(bytes.Repeat([]byte("kernel"), 1<<20)),
+		"/loader/loader.conf":        loaderConfig,
+	} {
+		if got, err := esp.ReadFile(path[1:]); err != nil || string(got) != want {
+			t.Errorf("%s: %d bytes, %v", path, len(got), err)
+		}
+	}
+}
+
+func TestInstallFails(t *testing.T) {
+	broken := errors.New("I/O error")
+	syncs := 0
+	for name, test := range map[string]struct {
+		image func() Image
+		sync  Sync
+		want  string
+	}{
+		"a root image that is too large": {func() Image { i := testImage(0); i.RootSize = int64(RootA.Size) + 1; return i }, noSync, "and a slot"},
+		"a root image that ends early":   {func() Image { i := testImage(mebibyte); i.RootSize++; return i }, noSync, "are missing"},
+		"a disk that fails":              {func() Image { return testImage(mebibyte) }, func() error { return broken }, "I/O error"},
+		"a disk that fails later": {func() Image { return testImage(mebibyte) }, func() error {
+			if syncs++; syncs > 2 {
+				return broken
+			}
+			return nil
+		}, "I/O error"},
+	} {
+		_, disk := emptyDisk(t, testSize)
+		err := Install(disk, NewTable(testSize, 512), test.image(), test.sync, nil)
+		if err == nil || !bytes.Contains([]byte(err.Error()), []byte(test.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestInstalledIsKept(t *testing.T) {
+	table := NewTable(testSize, 512)
+	if IsInstalled(table) {
+		t.Error("a new table is installed")
+	}
+	SetInstalled(table, true)
+	f, _ := emptyDisk(t, testSize)
+	if err := WriteTable(f, table, testSize); err != nil {
+		t.Fatal(err)
+	}
+	read, err := gpt.Read(f, 512, 512)
+	if err != nil || !IsOwn(read) || !IsInstalled(read) {
+		t.Errorf("read back: %v", err)
+	}
+	SetInstalled(read, false)
+	if IsInstalled(read) {
+		t.Error("still installed")
+	}
+}
