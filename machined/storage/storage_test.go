@@ -279,13 +279,12 @@ func grow(t *testing.T, disk string, size int64) {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	info, err := unix.IoctlLoopGetStatus64(int(device.Fd()))
+	file, err := os.ReadFile("/sys/block/" + filepath.Base(disk) + "/loop/backing_file")
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := unix.ByteSliceToString(info.File_name[:])
-	if err := os.Truncate(file, size); err != nil {
-		t.Skip("the disk's file is not found by its name: ", err)
+	if err := os.Truncate(strings.TrimSpace(string(file)), size); err != nil {
+		t.Fatal(err)
 	}
 	if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_SET_CAPACITY, 0); err != nil {
 		t.Fatal(err)
@@ -311,7 +310,7 @@ func TestALargerDiskIsMadeUseOf(t *testing.T) {
 	grow(t, o.Disk, testSize+more)
 	for range 2 { // the second time nothing is left to do
 		s = open(t, o)
-		if after := capacity(); after < before+more*9/10 {
+		if after := capacity(); after < before+more*9/10 && mayResize(t) {
 			t.Errorf("%d bytes on a disk that was given %d more, were %d", after, more, before)
 		}
 		if data, err := os.ReadFile(kept); err != nil || string(data) != "data" || s.Formatted {
@@ -319,4 +318,16 @@ func TestALargerDiskIsMadeUseOf(t *testing.T) {
 		}
 		closeStorage(t, s)
 	}
+}
+
+// mayResize tells whether this process may change the size of a mounted ext4; in
+// a container root may not.
+func mayResize(t *testing.T) bool {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); err != nil {
+		t.Fatal(err)
+	}
+	return have[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }
