@@ -37,6 +37,7 @@ var targets = []target{
 	{"initramfs", "initramfs.cpio.zst", []string{"programs", "modules"}, (*build).makeInitramfs},
 	{"uki", "keelson.efi, the unified kernel image", []string{"kernel", "rootfs", "initramfs"}, (*build).makeUKI},
 	{"disk", "keelson.raw and keelson.qcow2, an installed disk", []string{"uki"}, (*build).makeDisk},
+	{"iso", "keelson.iso, the installation medium for CD and USB", []string{"uki"}, (*build).makeISO},
 	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
 	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "rootfs", "initramfs", "sbom"}, (*build).makeSizes},
 	{"shop", "shop.tar, the images of the example shop", nil, (*build).makeShop},

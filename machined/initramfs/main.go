@@ -77,7 +77,13 @@ func run(machine host.OS) error {
 		return err
 	}
 	say(infoLevel, "root image with root hash %s found on %s", rootHash, root.device)
-	node, err := verity.Open("root", root.device, root.superblock, root.hashOffset, rootHash)
+	device := root.device
+	if root.size > 0 {
+		if device, err = verity.Window("medium", root.device, root.start, root.size); err != nil {
+			return err
+		}
+	}
+	node, err := verity.Open("root", device, root.superblock, root.hashOffset, rootHash)
 	if err != nil {
 		return err
 	}

@@ -14,13 +14,17 @@ import (
 
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/verity"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
-// rootImage is a block device that holds a squashfs and its hash tree.
+// rootImage is where a squashfs and its hash tree are.
 type rootImage struct {
-	device     string
-	hashOffset int64
-	superblock verity.Superblock
+	device string
+	// start and size, in bytes, tell the part of the device that it is in, if the
+	// kernel knows no partition there; size is zero if it is the whole device.
+	start, size int64
+	hashOffset  int64
+	superblock  verity.Superblock
 }
 
 // findRoot waits for a block device with the wanted root image, and loads the
@@ -59,7 +63,7 @@ func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.Ro
 	for _, device := range devices {
 		// A slash in a device's name is an exclamation mark in sysfs.
 		path := "/dev/" + strings.ReplaceAll(device.Name(), "!", "/")
-		image, err := inspectDevice(path, open, want)
+		image, err := inspectDevice(path, isWhole(root, device.Name()), open, want)
 		if err == nil {
 			return image, seen, nil
 		}
@@ -68,15 +72,63 @@ func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.Ro
 	return rootImage{}, seen, nil
 }
 
-func inspectDevice(path string, open func(string) (*os.File, error), want verity.RootHash) (rootImage, error) {
+// isWhole tells whether a device is one in which the kernel looked for partitions
+// and found none, or did not look: it does not on CDs.
+func isWhole(root fs.FS, name string) bool {
+	for _, pattern := range []string{"sys/class/block/" + name + "/partition", "sys/class/block/" + name + "/*/partition"} {
+		if found, _ := fs.Glob(root, pattern); len(found) > 0 { // the patterns are good
+			return false
+		}
+	}
+	return true
+}
+
+// inspectDevice looks for the root image at a device's beginning, and, on a whole
+// one, in its partitions.
+func inspectDevice(path string, whole bool, open func(string) (*os.File, error), want verity.RootHash) (rootImage, error) {
 	device, err := open(path)
 	if err != nil {
 		return rootImage{}, err
 	}
 	defer device.Close()
 	image, err := inspect(device, want)
+	if err != nil && whole {
+		if inside, insideErr := inspectPartitions(device, want); !errors.Is(insideErr, osdisk.ErrNoTable) {
+			image, err = inside, insideErr
+		}
+	}
 	image.device = path
 	return image, err
+}
+
+// mediumSector is the unit in the table of an installation medium, whatever the
+// sectors of its drive are.
+const mediumSector = 512
+
+// inspectPartitions looks for the root image in the partitions of a medium. The
+// error is osdisk.ErrNoTable if it has none.
+func inspectPartitions(device *os.File, want verity.RootHash) (rootImage, error) {
+	size, err := device.Seek(0, io.SeekEnd)
+	if err != nil {
+		return rootImage{}, err
+	}
+	table, err := osdisk.ReadTable(device, uint64(size)/mediumSector, mediumSector)
+	if errors.Is(err, io.EOF) {
+		return rootImage{}, osdisk.ErrNoTable
+	}
+	if err != nil {
+		return rootImage{}, err
+	}
+	err = errors.New("GPT without a root image")
+	for _, entry := range osdisk.RootImages(table) {
+		start, length := int64(entry.Start)*mediumSector, int64(entry.End-entry.Start+1)*mediumSector
+		var image rootImage
+		if image, err = inspect(io.NewSectionReader(device, start, length), want); err == nil {
+			image.start, image.size = start, length
+			return image, nil
+		}
+	}
+	return rootImage{}, err
 }
 
 // inspect tells whether a device holds the wanted root image. The tree's

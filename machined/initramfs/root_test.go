@@ -10,8 +10,11 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/diskfs/go-diskfs/partition/gpt"
+
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/verity"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // testImage looks like a root image: a squashfs superblock that claims less than
@@ -141,5 +144,47 @@ func TestRemoveBelow(t *testing.T) {
 	}
 	if _, err := os.Stat(outside); err != nil {
 		t.Errorf("a link was followed: %v", err)
+	}
+}
+
+func TestLookForRootInAMediumsPartitions(t *testing.T) {
+	image, root := testImage(t)
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "sr0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 8 << 20
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	table := &gpt.Table{LogicalSectorSize: 512, PhysicalSectorSize: 512, ProtectiveMBR: true, Partitions: []*gpt.Partition{
+		{Index: 2, Start: 2048, End: 4095, Size: 2048 * 512, Type: gpt.EFISystemPartition, Name: "Appended2"},
+		{Index: 3, Start: 4096, End: 8191, Size: 4096 * 512, Type: osdisk.RootA.Type, Name: "Appended3"},
+	}}
+	if err := table.Write(f, size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(image, 4096*512); err != nil {
+		t.Fatal(err)
+	}
+	open := func(path string) (*os.File, error) { return os.Open(filepath.Join(dir, filepath.Base(path))) }
+	sys := fstest.MapFS{"sys/class/block/sr0": {Mode: fs.ModeDir}}
+	got, seen, err := lookForRoot(sys, open, root)
+	if err != nil || got.device != "/dev/sr0" || got.start != 4096*512 || got.size != 4096*512 {
+		t.Errorf("found %+v, seen %v: %v", got, seen, err)
+	}
+	// Where the kernel knows the partitions, they are devices of their own.
+	sys["sys/class/block/sr0/sr0p3/partition"] = &fstest.MapFile{Data: []byte("3\n")}
+	if got, _, _ := lookForRoot(sys, open, root); got.device != "" {
+		t.Errorf("found %+v", got)
+	}
+	delete(sys, "sys/class/block/sr0/sr0p3/partition")
+	if _, err := f.WriteAt(make([]byte, 4096), 4096*512); err != nil {
+		t.Fatal(err)
+	}
+	if got, seen, err := lookForRoot(sys, open, root); got.device != "" || err != nil || !strings.Contains(seen["/dev/sr0"].Error(), "no squashfs") {
+		t.Errorf("found %+v, seen %v: %v", got, seen, err)
 	}
 }

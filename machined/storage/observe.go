@@ -45,7 +45,7 @@ func observe(disk backend.File, size uint64, sectorSize int) (observation, error
 	sectors := size / uint64(sectorSize)
 	backup := tail[mebibyte-sectorSize:]
 	headEmpty := allZero(withoutOwnArray(head, 2*sectorSize))
-	if saneHeader(head[sectorSize:], sectors) || (headEmpty && saneHeader(backup, sectors)) {
+	if osdisk.SaneHeader(head[sectorSize:], sectors) || (headEmpty && osdisk.SaneHeader(backup, sectors)) {
 		table, err := gpt.Read(disk, sectorSize, sectorSize)
 		if err != nil {
 			o.content = fmt.Sprintf("a damaged GPT (%v)", err)
@@ -61,20 +61,6 @@ func observe(disk backend.File, size uint64, sectorSize int) (observation, error
 		o.content = recognize(head)
 	}
 	return o, nil
-}
-
-func hasGPT(header []byte) bool { return bytes.HasPrefix(header, []byte("EFI PART")) }
-
-// saneHeader tells whether a GPT header may be given to package gpt, which
-// allocates what the header asks for.
-func saneHeader(header []byte, sectors uint64) bool {
-	if !hasGPT(header) {
-		return false
-	}
-	array := binary.LittleEndian.Uint64(header[72:])
-	entries, size := binary.LittleEndian.Uint32(header[80:]), binary.LittleEndian.Uint32(header[84:])
-	// UEFI: at least 16 KiB of entries, and 128 bytes each on all systems known.
-	return array < sectors && entries <= 1024 && size == gpt.PartitionEntrySize
 }
 
 // arraySize is what the partition entries take, in bytes.

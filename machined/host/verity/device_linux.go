@@ -17,6 +17,11 @@ const sectorSize = 512
 // the device's node. A block that does not match its hash is an I/O error for
 // whoever reads it.
 func Open(name, device string, s Superblock, offset int64, root RootHash) (node string, err error) {
+	return makeDevice(name, "verity", uint64(s.DataSize()/sectorSize), s.Table(device, offset, root))
+}
+
+// makeDevice makes a read-only device of one target.
+func makeDevice(name, kind string, sectors uint64, parameters string) (node string, err error) {
 	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
 	if err != nil {
 		return "", fmt.Errorf("open the device mapper: %w (is the module dm_mod loaded?)", err)
@@ -31,15 +36,22 @@ func Open(name, device string, s Superblock, offset int64, root RootHash) (node 
 			_, _ = mapper(control, unix.DM_DEV_REMOVE, name, 0, nil)
 		}
 	}()
-	target := verityTarget(uint64(s.DataSize()/sectorSize), s.Table(device, offset, root))
+	target := encodeTarget(kind, sectors, parameters)
 	if _, err := mapper(control, unix.DM_TABLE_LOAD, name, unix.DM_READONLY_FLAG, target); err != nil {
-		return "", fmt.Errorf("load the verity table for %s: %w", device, err)
+		return "", fmt.Errorf("load the %s table %q: %w", kind, parameters, err)
 	}
 	// Without DM_SUSPEND_FLAG this resumes: the loaded table comes into force.
 	if _, err := mapper(control, unix.DM_DEV_SUSPEND, name, unix.DM_READONLY_FLAG, nil); err != nil {
-		return "", fmt.Errorf("start the verity device over %s: %w", device, err)
+		return "", fmt.Errorf("start the %s device %s: %w", kind, name, err)
 	}
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(created.Dev)), nil
+}
+
+// Window makes the read-only device-mapper device called name of size bytes of
+// another device, from offset on; both are multiples of 512. It returns the
+// device's node.
+func Window(name, device string, offset, size int64) (node string, err error) {
+	return makeDevice(name, "linear", uint64(size/sectorSize), fmt.Sprintf("%s %d", device, offset/sectorSize))
 }
 
 // Close removes the device called name, which must not be in use.
@@ -55,11 +67,11 @@ func Close(name string) error {
 	return nil
 }
 
-// verityTarget is one target as DM_TABLE_LOAD wants it: a header and its
+// encodeTarget is one target as DM_TABLE_LOAD wants it: a header and its
 // parameters, ended by a zero byte and filled up to eight bytes.
-func verityTarget(sectors uint64, table string) []byte {
+func encodeTarget(kind string, sectors uint64, table string) []byte {
 	spec := unix.DmTargetSpec{Length: sectors}
-	copy(spec.Target_type[:], "verity")
+	copy(spec.Target_type[:], kind)
 	parameters := make([]byte, (len(table)+8)&^7)
 	copy(parameters, table)
 	spec.Next = uint32(unix.SizeofDmTargetSpec + len(parameters))

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"github.com/diskfs/go-diskfs/backend/file"
+
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// isoMargin is what the file system on the ISO has beside the kernel image, in
+// bytes: its tables, and what rounding up to clusters takes.
+const isoMargin = 256 << 10
+
+// makeISO makes the installation medium: one image that UEFI boots from a CD and
+// from a disk. It holds no files of ISO 9660; its GPT has a small ESP with the
+// kernel image, and the root image as a partition of its own.
+func (b *build) makeISO(ctx context.Context) error {
+	var inputs []string
+	for _, f := range []string{"keelson.efi", "rootfs.img"} {
+		sum, err := b.digest(b.path(f))
+		if err != nil {
+			return err
+		}
+		inputs = append(inputs, sum)
+	}
+	layout, err := b.sourceDigest("pkg/osdisk")
+	if err != nil {
+		return err
+	}
+	return b.once("ISO image", []string{b.path("keelson.iso")}, append(inputs, layout), func(partial []string) error {
+		dir, err := os.MkdirTemp(b.path("build"), "iso-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		esp, empty := dir+"/esp.img", dir+"/empty"
+		if err := os.Mkdir(empty, 0o755); err != nil {
+			return err
+		}
+		if err := b.writeMediumESP(esp); err != nil {
+			return err
+		}
+		return b.writeISO(ctx, partial[0], esp, empty)
+	})
+}
+
+// writeMediumESP makes the ESP of a medium: the firmware starts the kernel image
+// itself.
+func (b *build) writeMediumESP(output string) error {
+	kernel, err := os.ReadFile(b.path("keelson.efi"))
+	if err != nil {
+		return err
+	}
+	esp, err := os.Create(output)
+	if err != nil {
+		return err
+	}
+	defer esp.Close()
+	size := int64(roundUp(uint64(len(kernel))+isoMargin, 1<<20))
+	if err := esp.Truncate(size); err != nil {
+		return err
+	}
+	files := []osdisk.File{{Path: osdisk.FirmwareProgram, Content: kernel}}
+	if err := osdisk.WriteFAT(file.New(esp, false), 0, size, "KEELSON", files, func() error { return nil }); err != nil {
+		return err
+	}
+	return esp.Close()
+}
+
+func (b *build) writeISO(ctx context.Context, output, esp, files string) error {
+	cmd := exec.CommandContext(ctx, "xorriso", "-as", "mkisofs", "-quiet",
+		"-volid", "KEELSON", "-o", output,
+		// A CD's firmware finds the ESP through El Torito, a disk's through the GPT.
+		"-append_partition", "2", string(osdisk.ESP.Type), esp,
+		"-append_partition", "3", string(osdisk.RootA.Type), b.path("rootfs.img"),
+		"-appended_part_as_gpt", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot",
+		files)
+	// xorriso takes all times, and the GUIDs, from it.
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(b.epoch.Unix(), 10))
+	printed, err := cmd.CombinedOutput()
+	if err != nil {
+		return commandError(cmd, err, string(printed))
+	}
+	if _, err := os.Stat(output); err != nil {
+		return fmt.Errorf("xorriso made no image:\n%s", printed)
+	}
+	return nil
+}
