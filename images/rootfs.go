@@ -32,6 +32,8 @@ var debianFiles = []debianFile{
 	// Without it nft lists protocol 6, not tcp; a kube-proxy that starts again
 	// would not know its own rules by that, and delete them.
 	{"netbase", "etc/protocols", "etc/protocols", 0o644},
+	// What an installation puts on the disk.
+	{bootPackage, efiLoader, "usr/share/keelson/systemd-bootx64.efi", 0o644},
 }
 
 // pauseImage is the name of the pods' first container's image.

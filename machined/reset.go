@@ -22,10 +22,6 @@ const (
 	spareTime = 10 * time.Second
 )
 
-func (n *node) storageOptions(config *machineconfig.Config) storage.Options {
-	return storage.Options{Disk: config.Machine.Install.Disk, OS: n.os, Log: n.log}
-}
-
 // checkReset tells whether the node can be reset. It changes nothing.
 func (n *node) checkReset(ctx context.Context, config *machineconfig.Config, force bool) error {
 	if config == nil {

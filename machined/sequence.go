@@ -12,6 +12,7 @@ import (
 	"github.com/keelson-os/keelson/machined/containers"
 	"github.com/keelson-os/keelson/machined/etcd"
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/join"
 	"github.com/keelson-os/keelson/machined/kubernetes"
 	"github.com/keelson-os/keelson/machined/logind"
@@ -48,6 +49,10 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 	{"api", retry, []task{
 		{"machined's API", 30 * time.Second, supervise.FailTask, (*node).serveAPI},
 		{"apid", time.Minute, supervise.FailTask, (*node).startAPID},
+	}},
+	// A node that was booted from a medium restarts here.
+	{"install", retry, []task{
+		{"image", installDeadline, supervise.FailTask, (*node).installImage},
 	}},
 	{"storage", retry, []task{
 		{"partitions", 35 * time.Minute, supervise.FailTask, (*node).openStorage},
@@ -163,6 +168,7 @@ type node struct {
 	supervisor *supervise.Supervisor // from phase host
 	server     *api.Server           // from phase api
 
+	booted      install.Source        // from phase config
 	commandLine host.CommandLine      // from phase host
 	modules     *host.Modules         // from phase host
 	config      *machineconfig.Config // from phase config; nil in maintenance

@@ -13,6 +13,7 @@ import (
 	"github.com/keelson-os/keelson/machined/config"
 	"github.com/keelson-os/keelson/machined/etcd"
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/network"
 	"github.com/keelson-os/keelson/machined/storage"
 	"github.com/keelson-os/keelson/machined/supervise"
@@ -121,10 +122,13 @@ func (n *node) raiseLimits(context.Context) error { return n.os.RaiseFileLimit(m
 
 // loadConfig finds the machine config. Any error means maintenance.
 func (n *node) loadConfig(ctx context.Context) error {
+	n.findSource()
 	url, _ := n.commandLine.Last(config.URLParameter)
-	found, source, err := config.Load(ctx, config.Options{
-		Root: n.os.Root(), URL: url, Network: n.bringUpNetwork, Log: n.log,
-	})
+	options := config.Options{Root: n.os.Root(), URL: url, Network: n.bringUpNetwork, Log: n.log}
+	if n.booted.Kind == install.Installed {
+		options.Installed = n.readInstalledConfig
+	}
+	found, source, err := config.Load(ctx, options)
 	if err != nil {
 		return &configError{err}
 	}
@@ -200,9 +204,9 @@ func (n *node) openStorage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opened, err := storage.Open(ctx, storage.Options{
-		Disk: n.config.Machine.Install.Disk, OS: n.os, Log: n.log, Reserve: member.UID,
-	})
+	options := n.storageOptions(n.config)
+	options.Reserve = member.UID
+	opened, err := storage.Open(ctx, options)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,16 @@ const URLParameter = "keelson.config"
 // Source says where a config came from, for messages. It holds no secret.
 type Source string
 
+// installedSource is the config that the node was installed with.
+const installedSource Source = "the partition STATE"
+
 // Options says where to look.
 type Options struct {
 	// Root is the root file system; FirmwarePath is looked up in it.
 	Root fs.FS
+	// Installed reads the config that the node was installed with; nil if it was
+	// not. It is fs.ErrNotExist if there is none, and the others are asked.
+	Installed func(context.Context) ([]byte, error)
 	// URL is the value of URLParameter; empty when it is not given.
 	URL string
 	// Network brings up enough of the network to fetch URL. It is called only
@@ -42,7 +48,7 @@ type Options struct {
 type NotFoundError struct{}
 
 func (*NotFoundError) Error() string {
-	return "no machine config: QEMU's fw_cfg holds no opt/org.keelson/config, and the kernel command line no " + URLParameter + "=URL"
+	return "no machine config: the disk holds none, QEMU's fw_cfg holds no opt/org.keelson/config, and the kernel command line no " + URLParameter + "=URL"
 }
 
 // Load returns the first config found. The error is a *NotFoundError when
@@ -59,6 +65,15 @@ func Load(ctx context.Context, options Options) (*machineconfig.Config, Source, 
 }
 
 func find(ctx context.Context, options Options) ([]byte, Source, error) {
+	if options.Installed != nil {
+		text, err := options.Installed(ctx)
+		if err == nil {
+			return text, installedSource, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, installedSource, fmt.Errorf("read the config that the node was installed with: %w", err)
+		}
+	}
 	text, err := readFirmware(options.Root)
 	if err != nil {
 		return nil, "fw_cfg", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -139,5 +140,29 @@ func TestFetchGivesUp(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestTheInstalledConfigComesFirst(t *testing.T) {
+	root := fstest.MapFS{FirmwarePath: {Data: []byte("kind: Nonsense\n")}}
+	for name, test := range map[string]struct {
+		text string
+		err  error
+		want string // of the error; empty means success
+	}{
+		"it is there":          {goodConfig(), nil, ""},
+		"it is damaged":        {"kind: Machine\nhostnam: x\n", nil, "the partition STATE:"},
+		"it cannot be read":    {"", errors.New("I/O error"), "the config that the node was installed with: I/O error"},
+		"there is none of its": {"", fs.ErrNotExist, "fw_cfg:"},
+	} {
+		opts := options(root, "", nil)
+		opts.Installed = func(context.Context) ([]byte, error) { return []byte(test.text), test.err }
+		config, source, err := Load(t.Context(), opts)
+		switch {
+		case test.want == "" && (err != nil || source != installedSource || config.Cluster.Name != "test"):
+			t.Errorf("%s: %v from %q: %v", name, config, source, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
 	}
 }

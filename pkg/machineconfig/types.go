@@ -93,6 +93,9 @@ type Install struct {
 	// Disk is a block device: "/dev/vda". It is partitioned on the first boot,
 	// and refused when it holds anything that is not Keelson's.
 	Disk string `yaml:"disk"`
+	// Wipe lets an installation from a medium erase a disk that holds something,
+	// be it another system or a node's data.
+	Wipe bool `yaml:"wipe,omitempty"`
 }
 
 // Kernel is what is asked of the kernel beyond what the node needs itself.

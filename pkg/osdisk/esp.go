@@ -49,16 +49,19 @@ func WriteFAT(disk backend.Storage, offset, size int64, label string, files []Fi
 	return nil
 }
 
+// sectorFAT is what a sector of the file systems made here has, in bytes.
+const sectorFAT = 512
+
 // minFAT32 in bytes has the 65,525 clusters by which FAT32 is told from FAT16,
 // at 512 bytes each.
 const minFAT32 = 34 * mebibyte
 
 func createFAT(disk backend.Storage, offset, size int64, label string) (filesystem.FileSystem, error) {
-	const sector, reproducible = 512, true
+	const reproducible = true
 	if size < minFAT32 {
-		return fat16.Create(disk, size, offset, sector, label, reproducible)
+		return fat16.Create(disk, size, offset, sectorFAT, label, reproducible)
 	}
-	return fat32.Create(disk, size, offset, sector, label, reproducible)
+	return fat32.Create(disk, size, offset, sectorFAT, label, reproducible)
 }
 
 func makeFolders(fat filesystem.FileSystem, folder string, made map[string]bool) error {
@@ -82,4 +85,24 @@ func writeFile(fat filesystem.FileSystem, f File) error {
 		return err
 	}
 	return to.Close()
+}
+
+// ReadFATFile reads a file of a FAT file system of size bytes at offset, such as
+// WriteFAT makes.
+func ReadFATFile(disk backend.Storage, offset, size int64, name string) ([]byte, error) {
+	var fat filesystem.FileSystem
+	var err error
+	if size < minFAT32 {
+		fat, err = fat16.Read(disk, size, offset, sectorFAT)
+	} else {
+		fat, err = fat32.Read(disk, size, offset, sectorFAT)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the FAT file system: %w", err)
+	}
+	content, err := fat.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return content, nil
 }

@@ -1,0 +1,195 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/diskfs/go-diskfs/backend/file"
+	"github.com/diskfs/go-diskfs/partition/gpt"
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// configFile is below the STATE mount: the machine config that a node was
+// installed with.
+const configFile = "config.yaml"
+
+// Installation is what Install does.
+type Installation struct {
+	Image osdisk.Image
+	// Config is the machine config as it is kept on STATE.
+	Config []byte
+	// Wipe erases what the disk holds.
+	Wipe bool
+	// Progress, if set, gets the bytes of the root image written, and all of them.
+	Progress func(done, total int64)
+}
+
+// InstalledError says that the disk has an operating system of Keelson's.
+// Nothing was written.
+type InstalledError struct{ Disk string }
+
+func (e *InstalledError) Error() string {
+	return fmt.Sprintf("Keelson is installed on %s: remove the installation medium and restart, or set machine.install.wipe to erase the disk", e.Disk)
+}
+
+// decideInstall plans an installation on what was found on the disk called path.
+// A disk whose installation was cut short is taken up again, and keeps a node's
+// data; fresh tells that everything on it goes.
+func decideInstall(path string, o observation, wipe bool) (table *gpt.Table, fresh bool, err error) {
+	switch _, err := decide(path, o); {
+	case o.size < osdisk.MinSize:
+		return nil, false, err
+	case wipe || (o.table == nil && o.blank):
+		return osdisk.NewTable(o.size, o.sectorSize), true, nil
+	case err != nil:
+		return nil, false, err
+	case osdisk.IsInstalled(o.table):
+		return nil, false, &InstalledError{path}
+	}
+	return o.table, false, nil
+}
+
+// Install puts an image on the disk, with the config on STATE. Until its last
+// step the disk is not booted, or, cut short there, boots the whole image.
+func Install(ctx context.Context, options Options, what Installation) error {
+	setDefaults(&options)
+	uevents, err := host.ListenUevents()
+	if err != nil {
+		return err
+	}
+	defer uevents.Close()
+	appearing, cancel := context.WithTimeout(ctx, options.Deadline)
+	defer cancel()
+	root := options.OS.Root()
+	d, err := openDisk(appearing, uevents, root, options.Disk)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	o, err := d.observe()
+	if err != nil {
+		return err
+	}
+	table, fresh, err := decideInstall(d.path, o, what.Wipe)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if err := d.clear(o); err != nil {
+			return err
+		}
+	}
+	osdisk.SetInstalled(table, false)
+	if err := osdisk.WriteTable(d, table, o.size); err != nil {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	if err := d.reread(); err != nil {
+		return err
+	}
+	working, cancel := context.WithTimeout(ctx, workDeadline)
+	defer cancel()
+	if err := d.installState(working, uevents, options, table, o, what.Config); err != nil {
+		return err
+	}
+	if err := osdisk.Install(file.New(d.File, false), table, what.Image, d.flush, what.Progress); err != nil {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	osdisk.SetInstalled(table, true)
+	if err := osdisk.WriteTable(d, table, o.size); err != nil {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	return d.flush()
+}
+
+// clear erases what would be taken for another system's later: the places at a
+// disk's edges where tables and file systems are.
+func (d *disk) clear(o observation) error {
+	zeros := make([]byte, eraseEdge)
+	for _, at := range []int64{0, int64(o.size) - eraseEdge} {
+		if _, err := d.WriteAt(zeros, at); err != nil {
+			return fmt.Errorf("erase the edges of %s: %w", d.path, err)
+		}
+	}
+	return nil
+}
+
+// reread has the kernel take over the partitions of a table that was written.
+func (d *disk) reread() error {
+	if err := unix.IoctlSetInt(int(d.Fd()), unix.BLKRRPART, 0); err != nil {
+		return fmt.Errorf("have the kernel read the partition table of %s: %w", d.path, err)
+	}
+	return nil
+}
+
+// flush waits until everything is on the disk, and has it read from there.
+func (d *disk) flush() error {
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("flush %s: %w", d.path, err)
+	}
+	if err := unix.IoctlSetInt(int(d.Fd()), unix.BLKFLSBUF, 0); err != nil {
+		return fmt.Errorf("forget what was cached of %s: %w", d.path, err)
+	}
+	return nil
+}
+
+// installState makes STATE unless it is there, and puts the config on it.
+func (d *disk) installState(ctx context.Context, uevents *host.Uevents, options Options, table *gpt.Table, o observation, config []byte) error {
+	entry := osdisk.State.Find(table)
+	node, err := d.partitionNode(ctx, uevents, options.OS.Root(), entry, o.sectorSize)
+	if err != nil {
+		return err
+	}
+	s := &Storage{options: options}
+	size := int64(entry.End-entry.Start+1) * int64(o.sectorSize)
+	if err := s.makeOrCheck(ctx, node, osdisk.State.Name, size, entry.Attributes&formatted == 0); err != nil {
+		return err
+	}
+	entry.Attributes |= formatted
+	return withState(options, node, 0, func(dir string) error {
+		path := filepath.Join(dir, configFile)
+		if err := writeSynced(path, config, 0o600); err != nil {
+			return fmt.Errorf("write the machine config to STATE: %w", err)
+		}
+		return nil
+	})
+}
+
+// withState mounts STATE while do runs.
+func withState(options Options, node string, flags uintptr, do func(dir string) error) error {
+	flags |= unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME
+	if err := options.OS.Mount(node, options.StateDir, "ext4", flags, ""); err != nil {
+		return fmt.Errorf("mount STATE (%s) on %s: %w", node, options.StateDir, err)
+	}
+	err := do(options.StateDir)
+	if unmountErr := options.OS.Unmount(options.StateDir, 0); unmountErr != nil {
+		err = errors.Join(err, fmt.Errorf("unmount STATE: %w", unmountErr))
+	}
+	return err
+}
+
+// ReadConfig reads the machine config that the disk was installed with. It is
+// fs.ErrNotExist if there is none.
+func ReadConfig(ctx context.Context, options Options) (config []byte, err error) {
+	setDefaults(&options)
+	err = withOwnTable(ctx, options, func(d *disk, o observation) error {
+		entry := osdisk.State.Find(o.table)
+		name := d.partitionName(options.OS.Root(), entry.Index)
+		if name == "" || entry.Attributes&formatted == 0 {
+			return os.ErrNotExist
+		}
+		return withState(options, "/dev/"+name, unix.MS_RDONLY, func(dir string) error {
+			config, err = os.ReadFile(filepath.Join(dir, configFile))
+			return err
+		})
+	})
+	if err == nil && config == nil {
+		err = os.ErrNotExist // a blank disk
+	}
+	return config, err
+}

@@ -1,0 +1,152 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+func installation() Installation {
+	root := bytes.Repeat([]byte("root"), 1<<18)
+	return Installation{
+		Image: osdisk.Image{
+			Loader: []byte("loader"), Kernel: bytes.Repeat([]byte("kernel"), 1<<16),
+			Root: bytes.NewReader(root), RootSize: int64(len(root)),
+		},
+		Config: []byte("kind: Machine\n"),
+	}
+}
+
+// ownTable reads the table of a disk that is the node's.
+func ownTable(t *testing.T, disk string) *gpt.Table {
+	t.Helper()
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table, err := osdisk.ReadTable(f, testSize/512, 512)
+	if err != nil || !osdisk.IsOwn(table) {
+		t.Fatalf("%+v, %v", table, err)
+	}
+	return table
+}
+
+func TestInstallOnAnEmptyDisk(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	if _, err := ReadConfig(t.Context(), o); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a config on an empty disk: %v", err)
+	}
+	if err := Install(t.Context(), o, installation()); err != nil {
+		t.Fatal(err)
+	}
+	if !osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Error("the disk is not marked as installed")
+	}
+	config, err := ReadConfig(t.Context(), o)
+	if err != nil || string(config) != "kind: Machine\n" {
+		t.Errorf("the config is %q, %v", config, err)
+	}
+	table, slot := ownTable(t, o.Disk), make([]byte, 1<<20)
+	f, err := os.Open(o.Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.ReadAt(slot, int64(osdisk.RootA.Find(table).Start)*512)
+	f.Close()
+	if err != nil || !bytes.Equal(slot, bytes.Repeat([]byte("root"), 1<<18)) {
+		t.Errorf("the root image is not in its slot: %v", err)
+	}
+	// What follows is the first boot from the disk, and one from a medium.
+	s := open(t, o)
+	if kept, err := os.ReadFile(filepath.Join(o.StateDir, configFile)); err != nil || string(kept) != "kind: Machine\n" {
+		t.Errorf("after the first boot the config is %q, %v", kept, err)
+	}
+	closeStorage(t, s)
+	var installed *InstalledError
+	if err := Install(t.Context(), o, installation()); !errors.As(err, &installed) {
+		t.Errorf("installed again: %v", err)
+	}
+	again := installation()
+	again.Wipe, again.Config = true, []byte("kind: Machine\n# new\n")
+	if err := Install(t.Context(), o, again); err != nil {
+		t.Fatal(err)
+	}
+	if config, err = ReadConfig(t.Context(), o); err != nil || string(config) != "kind: Machine\n# new\n" {
+		t.Errorf("after a wipe the config is %q, %v", config, err)
+	}
+}
+
+func TestInstallIsTakenUpAgain(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	short := installation()
+	short.Image.RootSize++ // as when the medium is pulled out
+	if err := Install(t.Context(), o, short); err == nil || !strings.Contains(err.Error(), "are missing") {
+		t.Fatal(err)
+	}
+	if osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Fatal("half an installation is marked as one")
+	}
+	if err := Install(t.Context(), o, installation()); err != nil || !osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Errorf("the second try: %v", err)
+	}
+}
+
+func TestInstallRefusesAForeignDisk(t *testing.T) {
+	disk := loopDisk(t, testSize)
+	o := testOptions(t, disk)
+	if output, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", disk).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	var foreign *ForeignDataError
+	if err := Install(t.Context(), o, installation()); !errors.As(err, &foreign) {
+		t.Errorf("error %v", err)
+	}
+	if output, err := exec.Command(e2fsck, "-n", "-f", disk).CombinedOutput(); err != nil {
+		t.Errorf("the file system was changed: %v: %s", err, output)
+	}
+	wiping := installation()
+	wiping.Wipe = true
+	if err := Install(t.Context(), o, wiping); err != nil || !osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Errorf("with its data to be wiped: %v", err)
+	}
+}
+
+// A node whose kernel came from elsewhere has its data on a disk without a
+// system; it keeps them.
+func TestInstallKeepsANodesData(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	s := open(t, o)
+	id := s.MachineID
+	closeStorage(t, s)
+	if err := Install(t.Context(), o, installation()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o)
+	if s.MachineID != id || s.Formatted {
+		t.Errorf("the node's identity %s became %s", id, s.MachineID)
+	}
+	closeStorage(t, s)
+}
+
+func TestInstallFailsWhereTheDiskDoes(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	broken := errors.New("I/O error")
+	o.OS = failing{host.Linux{}, osdisk.State.Name, broken}
+	if err := Install(t.Context(), o, installation()); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	if osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Error("marked as installed")
+	}
+}
