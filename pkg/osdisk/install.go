@@ -64,7 +64,7 @@ func Install(disk backend.Storage, table *gpt.Table, image Image, sync Sync, pro
 		return fmt.Errorf("the root image has %d bytes, and a slot %d", image.RootSize, RootA.Size)
 	}
 	at := offsetOf(table, RootA)
-	if err := copyVerified(writable, at, image.Root, image.RootSize, sync, progress); err != nil {
+	if err := CopyVerified(writable, at, image.Root, image.RootSize, sync, progress); err != nil {
 		return fmt.Errorf("write the root image: %w", err)
 	}
 	if err := WriteFAT(disk, offsetOf(table, ESP), int64(ESP.Size), ESP.Name, esp, sync); err != nil {
@@ -80,9 +80,15 @@ func offsetOf(table *gpt.Table, p Partition) int64 {
 
 var errReadBack = errors.New("what was written reads back differently: the disk is broken")
 
-// copyVerified copies size bytes to the disk, waits until they are there and
-// compares what it reads back.
-func copyVerified(disk backend.WritableFile, at int64, from io.Reader, size int64, sync Sync, progress func(done, total int64)) error {
+// Device is what an image is written to.
+type Device interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// CopyVerified copies size bytes to a place of a device, waits until they are
+// there and compares what it reads back. progress may be nil.
+func CopyVerified(disk Device, at int64, from io.Reader, size int64, sync Sync, progress func(done, total int64)) error {
 	const step = mebibyte
 	written := sha256.New()
 	buffer := make([]byte, step)

@@ -1,0 +1,131 @@
+package upgrade
+
+import (
+	"slices"
+
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// tries is how often an update is booted before it is given up.
+const tries = 3
+
+// state is what the ESP's names and META say together, at a boot.
+type state struct {
+	entries []osdisk.Entry
+	booted  osdisk.Slot
+	record  Record
+}
+
+// verdict is what follows from a state, before anything of the boot is known.
+type verdict struct {
+	// probation tells that the running image has not been found healthy yet.
+	probation bool
+	// changed tells that the record is to be written.
+	changed bool
+	// failed is an update that this boot found to have failed; its entries are to
+	// be removed.
+	failed *Update
+	// remove are entries that nothing may boot any more.
+	remove []osdisk.Entry
+}
+
+// judge finds out what became of the last update. It changes the record.
+func (s *state) judge() verdict {
+	var v verdict
+	running, known := s.entryOf(s.booted)
+	v.probation = known && !running.Good()
+	v.remove = s.doubles()
+	u := s.record.Update
+	if u == nil || u.Outcome != Pending {
+		return v
+	}
+	if u.Slot == s.booted && known && running.Generation == u.Generation {
+		v.changed = true
+		if running.Good() { // a power cut came between the entry's blessing and the record's
+			u.Outcome = Good
+			return v
+		}
+		u.beginAttempt()
+		return v
+	}
+	written, there := s.entryOf(u.Slot)
+	switch {
+	case !there || written.Generation != u.Generation:
+		u.Outcome, u.Why = Failed, "its boot entry is gone"
+	case written.Exhausted():
+		u.Outcome, u.Why = Failed, u.explain(written.Done)
+		if known { // else it is all there is
+			v.remove = append(v.remove, written)
+		}
+	default:
+		return v // it is still to be tried
+	}
+	v.changed, v.failed = true, u
+	return v
+}
+
+// entryOf is a slot's entry: of several, as a power cut during a rename may leave
+// them, the newest.
+func (s *state) entryOf(slot osdisk.Slot) (osdisk.Entry, bool) {
+	var found osdisk.Entry
+	ok := false
+	for _, e := range s.entries {
+		if e.Slot == slot && (!ok || newer(e, found)) {
+			found, ok = e, true
+		}
+	}
+	return found, ok
+}
+
+// newer orders two entries of one slot: a rename's new name wins, which has a
+// higher generation, no counter any more, or one that counted further.
+func newer(a, b osdisk.Entry) bool {
+	switch {
+	case a.Generation != b.Generation:
+		return a.Generation > b.Generation
+	case a.Good() != b.Good():
+		return a.Good()
+	}
+	return a.Done > b.Done
+}
+
+// doubles are the entries of a slot beside its own.
+func (s *state) doubles() (list []osdisk.Entry) {
+	for _, e := range s.entries {
+		if own, _ := s.entryOf(e.Slot); own != e {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// nextGeneration is that of an entry that is to be preferred to all others.
+func nextGeneration(entries []osdisk.Entry) uint64 {
+	var highest uint64
+	for _, e := range entries {
+		highest = max(highest, e.Generation)
+	}
+	return highest + 1
+}
+
+// chosen is the entry that the loader takes next, as it orders them: those with
+// tries left first, and then by generation.
+func chosen(entries []osdisk.Entry) (osdisk.Entry, bool) {
+	if len(entries) == 0 {
+		return osdisk.Entry{}, false
+	}
+	return slices.MinFunc(entries, func(a, b osdisk.Entry) int {
+		switch {
+		case a.Exhausted() != b.Exhausted():
+			if a.Exhausted() {
+				return 1
+			}
+			return -1
+		case a.Generation > b.Generation:
+			return -1
+		case a.Generation < b.Generation:
+			return 1
+		}
+		return 0
+	}), true
+}

@@ -1,0 +1,150 @@
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// mountPoint is where the ESP is mounted while something is done to it. It is
+// not longer: a power cut finds it clean, and no service sees it.
+const mountPoint = "/run/keelson/esp"
+
+// withESP mounts the ESP while do runs.
+func withESP(machine host.OS, node string, flags uintptr, do func(entries) error) error {
+	if err := machine.MkdirAll(mountPoint, 0o700); err != nil {
+		return err
+	}
+	flags |= unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME
+	if err := machine.Mount(node, mountPoint, "vfat", flags, "umask=0077"); err != nil {
+		return fmt.Errorf("mount the ESP (%s) on %s: %w", node, mountPoint, err)
+	}
+	err := do(entries{filepath.Join(mountPoint, osdisk.EntriesFolder)})
+	if unmountErr := machine.Unmount(mountPoint, 0); unmountErr != nil {
+		err = errors.Join(err, fmt.Errorf("unmount the ESP: %w", unmountErr))
+	}
+	return err
+}
+
+// entries are the boot entries in a folder of the ESP.
+type entries struct{ dir string }
+
+// list returns the node's own entries.
+func (e entries) list() ([]osdisk.Entry, error) {
+	files, err := os.ReadDir(e.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the boot entries: %w", err)
+	}
+	var list []osdisk.Entry
+	for _, file := range files {
+		if entry, ok := osdisk.ParseEntry(file.Name()); ok {
+			list = append(list, entry)
+		}
+	}
+	return list, nil
+}
+
+func (e entries) path(entry osdisk.Entry) string { return filepath.Join(e.dir, entry.FileName()) }
+
+// rename makes an entry another one. FAT has no journal: a power cut may leave
+// both names, of one file, which judge puts in order.
+func (e entries) rename(from, to osdisk.Entry) error {
+	if from == to {
+		return nil
+	}
+	if err := os.Rename(e.path(from), e.path(to)); err != nil {
+		return fmt.Errorf("rename the boot entry: %w", err)
+	}
+	return e.sync()
+}
+
+func (e entries) remove(list []osdisk.Entry) error {
+	for _, entry := range list {
+		if err := os.Remove(e.path(entry)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove a boot entry: %w", err)
+		}
+	}
+	return e.sync()
+}
+
+// sync waits until the folder is on the disk.
+func (e entries) sync() error {
+	dir, err := os.Open(e.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("write the boot entries to the disk: %w", err)
+	}
+	return nil
+}
+
+// unfinished is the name of a kernel that is being written: the loader does not
+// take it for an entry.
+const unfinished = "keelson.new"
+
+// add writes a kernel, reads it back, and only then makes it an entry.
+func (e entries) add(entry osdisk.Entry, kernel []byte) (err error) {
+	path := filepath.Join(e.dir, unfinished)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreAbsent(os.Remove(path)))
+		}
+	}()
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write the kernel to the ESP: %w", err)
+	}
+	_, err = file.Write(kernel)
+	if err := errors.Join(err, file.Sync(), forget(file), file.Close()); err != nil {
+		if errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("the ESP is full: %w; it holds files that are not Keelson's", err)
+		}
+		return fmt.Errorf("write the kernel to the ESP: %w", err)
+	}
+	if err := compareFile(path, kernel); err != nil {
+		return err
+	}
+	if err := os.Rename(path, e.path(entry)); err != nil {
+		return fmt.Errorf("make the kernel a boot entry: %w", err)
+	}
+	return e.sync()
+}
+
+// forget drops what is cached of a file, so that it is read from the disk.
+func forget(file *os.File) error {
+	return unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
+func compareFile(path string, want []byte) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	got, err := io.ReadAll(io.LimitReader(file, int64(len(want))+1))
+	if err != nil {
+		return fmt.Errorf("read the kernel back from the ESP: %w", err)
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("the kernel reads back differently from the ESP: the disk is broken")
+	}
+	return nil
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

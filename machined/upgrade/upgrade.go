@@ -1,0 +1,344 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osbundle"
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// Options of New.
+type Options struct {
+	OS  host.OS
+	Log *slog.Logger
+	// Disk is the kernel's name of the disk that the node was booted from, Slot
+	// the slot.
+	Disk string
+	Slot osdisk.Slot
+	// Running is the name of the running image.
+	Running string
+}
+
+// Upgrader keeps the slots of an installed node. One thing is done at a time.
+type Upgrader struct {
+	options Options
+	now     func() time.Time
+
+	mu        sync.Mutex // guards what follows, the ESP and META
+	record    Record
+	probation bool
+}
+
+// ErrBusy says that the slots are in use by another call.
+var ErrBusy = errors.New("another update is being written: wait for its end")
+
+// New takes the slots over, early in the boot: it finds out what became of the
+// last update, which failed tells if it did, and tidies up after power cuts.
+func New(options Options) (u *Upgrader, failed *Update, err error) {
+	u = &Upgrader{options: options, now: time.Now}
+	record, err := u.readRecord()
+	if err != nil {
+		// It holds only history: nothing that is needed to go on.
+		options.Log.Error("what META remembers of the last update cannot be read", "error", err)
+	}
+	s := state{booted: options.Slot, record: record}
+	var v verdict
+	err = u.esp(unix.MS_RDONLY, func(e entries) error {
+		var err error
+		s.entries, err = e.list()
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	v = s.judge()
+	u.record, u.probation = s.record, v.probation
+	if v.changed {
+		err = u.writeRecord()
+	}
+	if len(v.remove) > 0 && err == nil {
+		err = u.esp(0, func(e entries) error { return e.remove(v.remove) })
+	}
+	return u, v.failed, err
+}
+
+func (u *Upgrader) esp(flags uintptr, do func(entries) error) error {
+	node, err := host.PartitionNode(u.options.OS.Root(), u.options.Disk, osdisk.ESP.Name)
+	if err != nil {
+		return err
+	}
+	return withESP(u.options.OS, node, flags, do)
+}
+
+func (u *Upgrader) meta(flag int, do func(*os.File) error) error {
+	node, err := host.PartitionNode(u.options.OS.Root(), u.options.Disk, osdisk.Meta.Name)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(node, flag, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(file), file.Close())
+}
+
+func (u *Upgrader) readRecord() (record Record, err error) {
+	err = u.meta(os.O_RDONLY, func(file *os.File) error {
+		record, err = ReadRecord(file)
+		return err
+	})
+	return record, err
+}
+
+func (u *Upgrader) writeRecord() error {
+	return u.meta(os.O_RDWR, func(file *os.File) error { return WriteRecord(file, u.record) })
+}
+
+// OnProbation tells whether the running image has yet to be found healthy.
+func (u *Upgrader) OnProbation() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.probation
+}
+
+// Last is the last update; nil if there never was any.
+func (u *Upgrader) Last() *Update {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.record.Update == nil {
+		return nil
+	}
+	last := *u.record.Update
+	return &last
+}
+
+// Note remembers how far the boot of an image on probation got, for whoever is
+// booted after it. On others it does nothing.
+func (u *Upgrader) Note(reached string, problems []string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last := u.record.Update
+	if !u.probation || last == nil || last.Outcome != Pending {
+		return nil
+	}
+	last.note(reached, problems)
+	return u.writeRecord()
+}
+
+// Bless ends the running image's probation: it is healthy.
+func (u *Upgrader) Bless() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.probation {
+		return nil
+	}
+	if err := u.changeOwn(func(own *osdisk.Entry) { own.Counted, own.Left, own.Done = false, 0, 0 }); err != nil {
+		return err
+	}
+	u.probation = false
+	if last := u.record.Update; last != nil && last.Slot == u.options.Slot {
+		last.Outcome = Good
+		return u.writeRecord()
+	}
+	return nil
+}
+
+// Condemn gives the running image's remaining tries up, because of why. It
+// refuses when the other slot has nothing better.
+func (u *Upgrader) Condemn(reached string, problems []string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last := u.record.Update
+	if !u.probation || last == nil {
+		return errors.New("the running image is not on probation")
+	}
+	last.note(reached, problems)
+	if err := u.writeRecord(); err != nil {
+		return err
+	}
+	return u.changeOwn(func(own *osdisk.Entry) { own.Done, own.Left = own.Done+own.Left, 0 })
+}
+
+// changeOwn renames the running image's entry, if there is another to boot.
+func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
+	return u.esp(0, func(e entries) error {
+		list, err := e.list()
+		if err != nil {
+			return err
+		}
+		s := state{entries: list, booted: u.options.Slot}
+		own, known := s.entryOf(u.options.Slot)
+		if !known {
+			return errors.New("the running image has no boot entry")
+		}
+		changed := own
+		change(&changed)
+		if changed.Exhausted() && len(list) < 2 {
+			return errors.New("there is no other image to go back to")
+		}
+		return e.rename(own, changed)
+	})
+}
+
+// Rollback has the image in the other slot booted next. It returns an error if
+// there is none that was ever healthy.
+func (u *Upgrader) Rollback() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err := u.esp(0, func(e entries) error {
+		list, err := e.list()
+		if err != nil {
+			return err
+		}
+		s := state{entries: list}
+		other, there := s.entryOf(u.options.Slot.Other())
+		if !there {
+			return errors.New("there is no image to go back to: the other slot is empty")
+		}
+		if !other.Good() {
+			return errors.New("the image in the other slot was never found healthy: install another one with osctl upgrade")
+		}
+		preferred := other
+		preferred.Generation = nextGeneration(list)
+		return e.rename(other, preferred)
+	})
+	if err != nil {
+		return err
+	}
+	if last := u.record.Update; last != nil && last.Slot == u.options.Slot && last.Outcome != Failed {
+		last.Outcome = Undone
+		return u.writeRecord()
+	}
+	return nil
+}
+
+// Write writes a bundle to the slot that does not run, and makes it the one that
+// is booted next, on probation. Cut short, it leaves that slot without an entry:
+// the running image is booted again.
+func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress func(done, total int64)) error {
+	if !u.mu.TryLock() {
+		return ErrBusy
+	}
+	defer u.mu.Unlock()
+	if u.probation {
+		return errors.New("the running image is on probation itself: wait until it is healthy, or go back with osctl rollback")
+	}
+	slot := u.options.Slot.Other()
+	err := u.esp(0, func(e entries) error {
+		list, err := e.list()
+		if err != nil {
+			return err
+		}
+		var old []osdisk.Entry
+		for _, entry := range list {
+			if entry.Slot == slot {
+				old = append(old, entry)
+			}
+		}
+		return e.remove(old)
+	})
+	if err != nil {
+		return err
+	}
+	kernel, err := u.writeParts(ctx, slot, bundle, progress)
+	if err != nil {
+		return err
+	}
+	return u.esp(0, func(e entries) error {
+		list, err := e.list()
+		if err != nil {
+			return err
+		}
+		entry := osdisk.Entry{Generation: nextGeneration(list), Slot: slot, Counted: true, Left: tries}
+		u.record.Update = &Update{
+			Generation: entry.Generation, Slot: slot, From: u.options.Running, To: bundle.Manifest.Name(),
+			Written: u.now().UTC().Truncate(time.Second), Outcome: Pending,
+		}
+		if err := u.writeRecord(); err != nil {
+			return err
+		}
+		return e.add(entry, kernel)
+	})
+}
+
+// maxKernel bounds what is held in memory of a bundle, in bytes.
+const maxKernel = 128 << 20
+
+// writeParts writes the root image and returns the kernel.
+func (u *Upgrader) writeParts(ctx context.Context, slot osdisk.Slot, bundle *osbundle.Reader, progress func(done, total int64)) (kernel []byte, err error) {
+	for {
+		part, content, err := bundle.Next()
+		if errors.Is(err, io.EOF) {
+			return kernel, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		content = stopping{ctx, content}
+		switch part.Name {
+		case osbundle.Kernel:
+			if part.Size > maxKernel {
+				return nil, fmt.Errorf("the bundle's kernel has %d MiB: at most %d are taken", part.Size>>20, maxKernel>>20)
+			}
+			if kernel, err = io.ReadAll(content); err != nil {
+				return nil, err
+			}
+		case osbundle.Root:
+			if err := u.writeRoot(slot, part, content, progress); err != nil {
+				return nil, err
+			}
+		default:
+			// The boot loader is not replaced: nothing could go back to the old one.
+			if _, err := io.Copy(io.Discard, content); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (u *Upgrader) writeRoot(slot osdisk.Slot, part osbundle.Part, content io.Reader, progress func(done, total int64)) error {
+	partition := slot.Root()
+	if part.Size > int64(partition.Size) {
+		return fmt.Errorf("the bundle's root image has %d MiB, and a slot %d", part.Size>>20, partition.Size>>20)
+	}
+	node, err := host.PartitionNode(u.options.OS.Root(), u.options.Disk, partition.Name)
+	if err != nil {
+		return err
+	}
+	// Exclusive: nothing that is mounted is overwritten.
+	device, err := os.OpenFile(node, os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return fmt.Errorf("open the slot %s: %w", partition.Name, err)
+	}
+	defer device.Close()
+	flush := func() error { return errors.Join(device.Sync(), unix.IoctlSetInt(int(device.Fd()), unix.BLKFLSBUF, 0)) }
+	if err := osdisk.CopyVerified(device, 0, content, part.Size, flush, progress); err != nil {
+		return fmt.Errorf("write the root image to %s: %w", partition.Name, err)
+	}
+	// Only the end of the content tells whether it was the right one.
+	_, err = io.Copy(io.Discard, content)
+	return err
+}
+
+// stopping ends a reader with its context.
+type stopping struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (s stopping) Read(b []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.from.Read(b)
+}
