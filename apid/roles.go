@@ -11,6 +11,7 @@ import (
 	logpb "github.com/keelson-os/keelson/pkg/api/log"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
 	servicepb "github.com/keelson-os/keelson/pkg/api/service"
+	upgradepb "github.com/keelson-os/keelson/pkg/api/upgrade"
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 	"github.com/keelson-os/keelson/pkg/identity"
 )
@@ -87,6 +88,11 @@ var methods = map[string][]string{
 	imagepb.ImageService_Spread_FullMethodName: operators,
 	imagepb.ImageService_Pin_FullMethodName:    operators,
 	imagepb.ImageService_Remove_FullMethodName: operators,
+
+	// An image is everything that runs on the node.
+	upgradepb.UpgradeService_Upgrade_FullMethodName:  admins,
+	upgradepb.UpgradeService_Rollback_FullMethodName: admins,
+	upgradepb.UpgradeService_Slots_FullMethodName:    readers,
 
 	workloadpb.WorkloadService_Get_FullMethodName:    readers,
 	workloadpb.WorkloadService_Watch_FullMethodName:  readers,

@@ -30,6 +30,11 @@ type build struct {
 	debs   string // downloaded packages
 	epoch  time.Time
 	log    *progress
+	// buildID tells builds of one version apart; often empty.
+	buildID string
+	// signKey is the file of the key that signs bundles; "" is one of the build's
+	// own.
+	signKey string
 
 	digests map[string]string     // of files read so far
 	debian  map[string]debPackage // by name; set by the target packages

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/version"
 )
 
@@ -31,12 +32,17 @@ var accounts = []account{
 	{"nobody", 65534, "/"},
 }
 
+// imageName is what people know the image by.
+func (b *build) imageName() string {
+	return osbundle.Manifest{Version: version.Version, Build: b.buildID}.Name()
+}
+
 // writtenEtc are the files below /etc that machined writes at run time; the
 // root image holds links to where they are.
 var writtenEtc = []string{"resolv.conf", "hosts", "hostname", "machine-id"}
 
 // addEtc adds the few configuration files that do not come from a package.
-func addEtc(t *tree) {
+func (b *build) addEtc(t *tree) {
 	var passwd, group strings.Builder
 	for _, a := range accounts {
 		// Nobody logs in: there is no program that could let one in.
@@ -47,11 +53,15 @@ func addEtc(t *tree) {
 	t.text("etc/group", group.String())
 	// Without this file Go's resolver asks DNS before it reads /etc/hosts.
 	t.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\n")
-	t.text("usr/lib/os-release", fmt.Sprintf(`NAME="Keelson"
+	release := fmt.Sprintf(`NAME="Keelson"
 ID=keelson
 VERSION_ID=%s
 PRETTY_NAME="Keelson %s"
-`, strings.TrimPrefix(version.Version, "v"), version.Version))
+`, strings.TrimPrefix(version.Version, "v"), b.imageName())
+	if b.buildID != "" {
+		release += "BUILD_ID=" + b.buildID + "\n"
+	}
+	t.text("usr/lib/os-release", release)
 	t.link("etc/os-release", "../usr/lib/os-release")
 	t.link("etc/mtab", "/proc/mounts")
 	for _, name := range writtenEtc {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -37,9 +38,10 @@ var targets = []target{
 	{"initramfs", "initramfs.cpio.zst", []string{"programs", "modules"}, (*build).makeInitramfs},
 	{"uki", "keelson.efi, the unified kernel image", []string{"kernel", "rootfs", "initramfs"}, (*build).makeUKI},
 	{"disk", "keelson.raw and keelson.qcow2, an installed disk", []string{"uki"}, (*build).makeDisk},
+	{"bundle", "keelson.bundle, which installed nodes are updated from", []string{"uki"}, (*build).makeBundle},
 	{"iso", "keelson.iso, the installation medium for CD and USB", []string{"uki"}, (*build).makeISO},
 	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
-	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "rootfs", "initramfs", "sbom"}, (*build).makeSizes},
+	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "disk", "bundle", "iso", "sbom"}, (*build).makeSizes},
 	{"shop", "shop.tar, the images of the example shop", nil, (*build).makeShop},
 	{"testimages", "conformance/images.tar, the images of the conformance suite", nil, (*build).makeTestImages},
 }
@@ -57,6 +59,8 @@ func main() {
 
 func run() error {
 	out := flag.String("out", "_out", "folder of the artefacts")
+	buildID := flag.String("build-id", "", "what tells builds of one version apart, in osctl version and in bundles")
+	signKey := flag.String("sign-key", "", "Ed25519 key in PEM that signs bundles (default: one made once in the folder of the artefacts)")
 	flag.Usage = usage
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -74,11 +78,16 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if b.buildID, b.signKey = *buildID, *signKey; !buildIDPattern.MatchString(b.buildID) {
+		return fmt.Errorf("-build-id %q: letters, digits, dots, dashes and underscores only", b.buildID)
+	}
 	return b.make(ctx, chosen)
 }
 
+var buildIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,40}$`)
+
 func usage() {
-	fmt.Fprint(os.Stderr, "usage: go run ./images [-out DIR] TARGET...\n\n")
+	fmt.Fprint(os.Stderr, "usage: go run ./images [-out DIR] [-build-id ID] [-sign-key FILE] TARGET...\n\n")
 	for _, t := range targets {
 		fmt.Fprintf(os.Stderr, "  %-10s %s\n", t.name, t.help)
 	}

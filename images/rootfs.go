@@ -82,14 +82,18 @@ func (b *build) rootfsInputs() ([]string, error) {
 		inputs = append(inputs, p.name+" "+p.sha256)
 	}
 	slices.Sort(inputs)
-	return append(inputs, version.Version), nil
+	key, err := b.updateKey()
+	return append(inputs, b.imageName(), string(key)), err
 }
 
 // rootTree is the root file system.
 func (b *build) rootTree(pause string) (*tree, error) {
 	t := newTree()
 	addSkeleton(t)
-	addEtc(t)
+	b.addEtc(t)
+	if err := b.addUpdateKey(t); err != nil {
+		return nil, err
+	}
 	for _, p := range programs {
 		if p.path == "" {
 			continue

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/keelson-os/keelson/pkg/version"
 )
 
 // bootPackage has systemd's boot loader and the stub that makes a kernel, its
@@ -40,12 +38,12 @@ func (b *build) uki(ctx context.Context, output, initrd string) error {
 	stub := filepath.Join(b.debian[bootPackage].dir, efiStub)
 	arguments := strings.Join(append(kernelArguments, "keelson.roothash="+strings.TrimSpace(string(hash))), " ")
 	sections := []ukiSection{
-		{name: ".osrel", text: osRelease()},
+		{name: ".osrel", text: b.osRelease()},
 		{name: ".cmdline", text: arguments},
 		{name: ".linux", file: b.path("vmlinuz")},
 		{name: ".initrd", file: initrd},
 	}
-	inputs := []string{arguments, osRelease()}
+	inputs := []string{arguments, b.osRelease()}
 	for _, file := range []string{stub, b.path("vmlinuz"), initrd} {
 		sum, err := b.digest(file)
 		if err != nil {
@@ -120,6 +118,6 @@ func roundUp(n, unit uint64) uint64 { return (n + unit - 1) / unit * unit }
 // osRelease is what the boot loader shows of an entry. It has no version and no
 // IMAGE_VERSION on purpose: the loader would prefer the higher one, where the
 // node's own order is in the entries' names (machined/upgrade).
-func osRelease() string {
-	return fmt.Sprintf("ID=keelson\nNAME=Keelson\nPRETTY_NAME=\"Keelson %s\"\n", version.Version)
+func (b *build) osRelease() string {
+	return fmt.Sprintf("ID=keelson\nNAME=Keelson\nPRETTY_NAME=\"Keelson %s\"\n", b.imageName())
 }

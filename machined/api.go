@@ -27,6 +27,9 @@ func (n *node) serveAPI(context.Context) error {
 	n.server = api.New(api.Options{
 		Log: n.log, Node: n, Supervisor: n.supervisor, Events: n.events, Kernel: host.KernelLog,
 	})
+	if n.slots != nil {
+		n.server.SetUpgrader(slotsView{n})
+	}
 	listener, err := api.Listen(api.Socket, int(front.GID))
 	if err != nil {
 		return err

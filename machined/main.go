@@ -15,6 +15,7 @@ import (
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/power"
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/machined/upgrade"
 )
 
 const (
@@ -108,6 +109,7 @@ func (n *node) boot(ctx context.Context) error {
 		return n.maintain(ctx, err)
 	}
 	n.setStage(running)
+	n.noteBoot(upgrade.Running)
 	n.log.Info("boot done", "node", n.hostname())
 	return nil
 }

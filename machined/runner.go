@@ -94,6 +94,7 @@ func (n *node) runPhase(ctx context.Context, p phase) error {
 			took := (n.os.SinceBoot() - began).Round(10 * time.Millisecond)
 			n.log.Info(fmt.Sprintf("phase %s done in %.1fs", p.name, took.Seconds()))
 			n.events.Publish(api.KindPhase, p.name, "done", "in "+took.String())
+			n.noteBoot(p.name)
 			return nil
 		}
 		if ctx.Err() != nil && p.onFailure != goOn {

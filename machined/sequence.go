@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
@@ -19,6 +20,7 @@ import (
 	"github.com/keelson-os/keelson/machined/network"
 	"github.com/keelson-os/keelson/machined/storage"
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/machined/upgrade"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
 )
 
@@ -40,6 +42,9 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 	}},
 	{"kernel", goOn, []task{
 		{"kernel settings", time.Minute, supervise.FailTask, (*node).applyKernelSettings},
+	}},
+	{"slots", goOn, []task{
+		{"last update", time.Minute, supervise.FailTask, (*node).openSlots},
 	}},
 	{"network", retry, []task{
 		{"links and addresses", 3 * time.Minute, supervise.FailTask, (*node).bringUpNetwork},
@@ -175,6 +180,7 @@ type node struct {
 	source      config.Source
 	network     *network.Network       // from phase network
 	networkOf   *machineconfig.Machine // what network was made from
+	slots       *upgrade.Upgrader      // from phase slots; nil on a node that was not installed
 	maintenance *api.Maintenance       // in maintenance only
 	storage     *storage.Storage       // from phase storage
 	join        *join.Join             // on workers only
@@ -183,7 +189,8 @@ type node struct {
 	etcd        *etcd.Service
 	balancer    *balancer.Service
 	kubernetes  *kubernetes.Kubernetes
-	virtualIPs  <-chan struct{} // closed when the node has given them up; nil without any
+	clusterView atomic.Pointer[clusterView] // from phase kubernetes
+	virtualIPs  <-chan struct{}             // closed when the node has given them up; nil without any
 
 	reports
 }

@@ -102,10 +102,12 @@ func (n *node) startKubernetes(ctx context.Context) error {
 			}
 		}
 		n.kubernetes = made
-		n.server.SetCluster(&clusterView{
+		view := &clusterView{
 			supervisor: n.supervisor, etcd: n.etcd, kubernetes: made,
 			problems: func() []string { return n.Status().GetProblems() },
-		})
+		}
+		n.server.SetCluster(view)
+		n.clusterView.Store(view)
 		n.followCluster()
 	}
 	if n.isControlPlane() {

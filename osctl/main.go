@@ -88,6 +88,8 @@ colours off.`,
 		app.nodeEventsCommand(),
 		app.imageCommand(),
 		app.rebootCommand(),
+		app.upgradeCommand(),
+		app.rollbackCommand(),
 		app.shutdownCommand(),
 		app.resetCommand(),
 	)

@@ -20,6 +20,8 @@ type late struct {
 	cluster Cluster
 	images  image.ImageServiceServer
 	joiner  Joiner
+	// upgrader stays nil on a node without slots.
+	upgrader Upgrader
 }
 
 func (l *late) getCluster() (Cluster, error) {
@@ -38,6 +40,16 @@ func (l *late) getImages() (image.ImageServiceServer, error) {
 		return nil, l.notYet("container images")
 	}
 	return l.images, nil
+}
+
+func (l *late) getUpgrader() (Upgrader, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.upgrader == nil {
+		return nil, status.Error(codes.FailedPrecondition,
+			"this node was not installed, it was given its image: what starts the machine has to start another one")
+	}
+	return l.upgrader, nil
 }
 
 // getJoiner returns nil while there is none: who asks for it is a stranger, who

@@ -24,6 +24,7 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/api/service"
+	"github.com/keelson-os/keelson/pkg/api/upgrade"
 )
 
 // Socket is where machined serves its API.
@@ -73,6 +74,7 @@ func New(opts Options) *Server {
 	log.RegisterLogServiceServer(s.grpc, &logService{read: opts.Kernel})
 	cluster.RegisterClusterServiceServer(s.grpc, &clusterService{late: s.late})
 	image.RegisterImageServiceServer(s.grpc, &lateImages{late: s.late})
+	upgrade.RegisterUpgradeServiceServer(s.grpc, &upgradeService{late: s.late})
 	join.RegisterJoinServiceServer(s.grpc, &joinService{late: s.late})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -91,6 +93,13 @@ func (s *Server) SetImages(images image.ImageServiceServer) {
 	s.late.mu.Lock()
 	defer s.late.mu.Unlock()
 	s.late.images = images
+}
+
+// SetUpgrader hands over the node's slots; nil says that it has none.
+func (s *Server) SetUpgrader(upgrader Upgrader) {
+	s.late.mu.Lock()
+	defer s.late.mu.Unlock()
+	s.late.upgrader = upgrader
 }
 
 // SetJoiner hands over who lets others join, once there is one.

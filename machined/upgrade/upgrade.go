@@ -342,3 +342,27 @@ func (s stopping) Read(b []byte) (int, error) {
 	}
 	return s.from.Read(b)
 }
+
+// Entries are the slots' boot entries, and the one that is booted next.
+func (u *Upgrader) Entries() (slots map[osdisk.Slot]osdisk.Entry, next osdisk.Entry, err error) {
+	if !u.mu.TryLock() {
+		return nil, osdisk.Entry{}, ErrBusy
+	}
+	defer u.mu.Unlock()
+	slots = map[osdisk.Slot]osdisk.Entry{}
+	err = u.esp(unix.MS_RDONLY, func(e entries) error {
+		list, err := e.list()
+		if err != nil {
+			return err
+		}
+		s := state{entries: list}
+		for _, entry := range list {
+			if own, _ := s.entryOf(entry.Slot); own == entry {
+				slots[entry.Slot] = entry
+			}
+		}
+		next, _ = chosen(list)
+		return nil
+	})
+	return slots, next, err
+}

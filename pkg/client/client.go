@@ -24,6 +24,7 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/api/service"
+	"github.com/keelson-os/keelson/pkg/api/upgrade"
 	"github.com/keelson-os/keelson/pkg/api/workload"
 )
 
@@ -72,6 +73,7 @@ type Client struct {
 	Etcd     etcd.EtcdServiceClient
 	Image    image.ImageServiceClient
 	Workload workload.WorkloadServiceClient
+	Upgrade  upgrade.UpgradeServiceClient
 
 	conn   grpc.ClientConnInterface
 	closer io.Closer
@@ -127,6 +129,7 @@ func newClient(conn grpc.ClientConnInterface, closer io.Closer) *Client {
 		Etcd:     etcd.NewEtcdServiceClient(conn),
 		Image:    image.NewImageServiceClient(conn),
 		Workload: workload.NewWorkloadServiceClient(conn),
+		Upgrade:  upgrade.NewUpgradeServiceClient(conn),
 		conn:     conn,
 		closer:   closer,
 	}

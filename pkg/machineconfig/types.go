@@ -62,6 +62,14 @@ type Machine struct {
 	Kubelet  Kubelet `yaml:"kubelet,omitempty"`
 	// Registries says how images are pulled.
 	Registries Registries `yaml:"registries,omitempty"`
+	Update     Update     `yaml:"update,omitempty"`
+}
+
+// Update says which OS images the node takes.
+type Update struct {
+	// Keys are Ed25519 public keys in PEM that may sign a bundle, beside those in
+	// the running image.
+	Keys []string `yaml:"keys,omitempty"`
 }
 
 // Network is how a node reaches the others.

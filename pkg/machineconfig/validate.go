@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/pki"
 )
 
@@ -56,6 +57,11 @@ func (decoder *decoder) validateMachine(machine *Machine) {
 	}
 	if !devicePath.MatchString(machine.Install.Disk) {
 		decoder.failAt("machine.install.disk", `expected a block device such as "/dev/vda"`)
+	}
+	for i, key := range machine.Update.Keys {
+		if _, err := osbundle.ParsePublicKeys([]byte(key)); err != nil {
+			decoder.failAt(fmt.Sprintf("machine.update.keys[%d]", i), "%v", err)
+		}
 	}
 	for i, module := range machine.Kernel.Modules {
 		if !moduleName.MatchString(module) {
