@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/machined/upgrade"
@@ -75,7 +76,8 @@ func (n *node) openSlots(ctx context.Context) error {
 		return err
 	}
 	slots, failed, err := upgrade.New(upgrade.Options{
-		OS: n.os, Log: n.log, Disk: n.booted.Device, Slot: n.booted.Slot, Running: n.imageName(),
+		OS: n.os, Log: n.log, Slot: n.booted.Slot, Running: n.imageName(),
+		Partition: func(name string) (string, error) { return host.PartitionNode(n.os.Root(), n.booted.Device, name) },
 	})
 	n.slots = slots
 	if failed != nil {

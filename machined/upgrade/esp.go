@@ -15,12 +15,12 @@ import (
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
-// mountPoint is where the ESP is mounted while something is done to it. It is
+// MountPoint is where the ESP is mounted while something is done to it. It is
 // not longer: a power cut finds it clean, and no service sees it.
-const mountPoint = "/run/keelson/esp"
+const MountPoint = "/run/keelson/esp"
 
 // withESP mounts the ESP while do runs.
-func withESP(machine host.OS, node string, flags uintptr, do func(entries) error) error {
+func withESP(machine host.OS, node, mountPoint string, flags uintptr, do func(entries) error) error {
 	if err := machine.MkdirAll(mountPoint, 0o700); err != nil {
 		return err
 	}

@@ -21,9 +21,12 @@ import (
 type Options struct {
 	OS  host.OS
 	Log *slog.Logger
-	// Disk is the kernel's name of the disk that the node was booted from, Slot
-	// the slot.
-	Disk string
+	// Partition returns the device node of one of the partitions of the disk that
+	// the node was booted from, by its name.
+	Partition func(name string) (node string, err error)
+	// MountPoint is where the ESP is mounted; empty means the constant.
+	MountPoint string
+	// Slot is the one that runs.
 	Slot osdisk.Slot
 	// Running is the name of the running image.
 	Running string
@@ -45,6 +48,9 @@ var ErrBusy = errors.New("another update is being written: wait for its end")
 // New takes the slots over, early in the boot: it finds out what became of the
 // last update, which failed tells if it did, and tidies up after power cuts.
 func New(options Options) (u *Upgrader, failed *Update, err error) {
+	if options.MountPoint == "" {
+		options.MountPoint = MountPoint
+	}
 	u = &Upgrader{options: options, now: time.Now}
 	record, err := u.readRecord()
 	if err != nil {
@@ -73,15 +79,15 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 }
 
 func (u *Upgrader) esp(flags uintptr, do func(entries) error) error {
-	node, err := host.PartitionNode(u.options.OS.Root(), u.options.Disk, osdisk.ESP.Name)
+	node, err := u.options.Partition(osdisk.ESP.Name)
 	if err != nil {
 		return err
 	}
-	return withESP(u.options.OS, node, flags, do)
+	return withESP(u.options.OS, node, u.options.MountPoint, flags, do)
 }
 
 func (u *Upgrader) meta(flag int, do func(*os.File) error) error {
-	node, err := host.PartitionNode(u.options.OS.Root(), u.options.Disk, osdisk.Meta.Name)
+	node, err := u.options.Partition(osdisk.Meta.Name)
 	if err != nil {
 		return err
 	}
@@ -311,7 +317,7 @@ func (u *Upgrader) writeRoot(slot osdisk.Slot, part osbundle.Part, content io.Re
 	if part.Size > int64(partition.Size) {
 		return fmt.Errorf("the bundle's root image has %d MiB, and a slot %d", part.Size>>20, partition.Size>>20)
 	}
-	node, err := host.PartitionNode(u.options.OS.Root(), u.options.Disk, partition.Name)
+	node, err := u.options.Partition(partition.Name)
 	if err != nil {
 		return err
 	}
