@@ -35,6 +35,8 @@ type build struct {
 	// signKey is the file of the key that signs bundles; "" is one of the build's
 	// own.
 	signKey string
+	// kernelArgs are appended to the kernel command line.
+	kernelArgs []string
 
 	digests map[string]string     // of files read so far
 	debian  map[string]debPackage // by name; set by the target packages

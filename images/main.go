@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -61,6 +62,14 @@ func run() error {
 	out := flag.String("out", "_out", "folder of the artefacts")
 	buildID := flag.String("build-id", "", "what tells builds of one version apart, in osctl version and in bundles")
 	signKey := flag.String("sign-key", "", "Ed25519 key in PEM that signs bundles (default: one made once in the folder of the artefacts)")
+	var kernelArgs []string
+	flag.Func("kernel-arg", "append to the kernel command line of what boots by itself; may be repeated", func(arg string) error {
+		if !kernelArgPattern.MatchString(arg) {
+			return errors.New("expected one argument of printable characters, without blanks and quotes")
+		}
+		kernelArgs = append(kernelArgs, arg)
+		return nil
+	})
 	flag.Usage = usage
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -81,13 +90,16 @@ func run() error {
 	if b.buildID, b.signKey = *buildID, *signKey; !buildIDPattern.MatchString(b.buildID) {
 		return fmt.Errorf("-build-id %q: letters, digits, dots, dashes and underscores only", b.buildID)
 	}
+	b.kernelArgs = kernelArgs
 	return b.make(ctx, chosen)
 }
+
+var kernelArgPattern = regexp.MustCompile(`^[!#-~]+$`)
 
 var buildIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,40}$`)
 
 func usage() {
-	fmt.Fprint(os.Stderr, "usage: go run ./images [-out DIR] [-build-id ID] [-sign-key FILE] TARGET...\n\n")
+	fmt.Fprint(os.Stderr, "usage: go run ./images [-out DIR] [-build-id ID] [-sign-key FILE] [-kernel-arg ARG]... TARGET...\n\n")
 	for _, t := range targets {
 		fmt.Fprintf(os.Stderr, "  %-10s %s\n", t.name, t.help)
 	}

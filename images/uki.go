@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -36,7 +37,7 @@ func (b *build) uki(ctx context.Context, output, initrd string) error {
 		return err
 	}
 	stub := filepath.Join(b.debian[bootPackage].dir, efiStub)
-	arguments := strings.Join(append(kernelArguments, "keelson.roothash="+strings.TrimSpace(string(hash))), " ")
+	arguments := strings.Join(slices.Concat(kernelArguments, []string{"keelson.roothash=" + strings.TrimSpace(string(hash))}, b.kernelArgs), " ")
 	sections := []ukiSection{
 		{name: ".osrel", text: b.osRelease()},
 		{name: ".cmdline", text: arguments},

@@ -98,7 +98,9 @@ func (n *node) loadModules(ctx context.Context) error {
 		return err
 	}
 	devices, err := host.Coldplug(n.os.Root(), n.modules)
-	return errors.Join(err, n.load(ctx, slices.Concat(devices, host.EarlyModules)))
+	err = errors.Join(err, n.load(ctx, slices.Concat(devices, host.EarlyModules)))
+	n.background(n.life, "watchdog", supervise.RestartTask, n.keepWatchdog)
+	return err
 }
 
 // loadContainerModules runs while the disk is prepared. A module that is missing

@@ -36,6 +36,8 @@ const (
 	// probationTime is what an update has to be found healthy in, from power-on. A
 	// first boot takes a minute on a server, and five where it is emulated.
 	probationTime = 20 * time.Minute
+	// probationParameter is the kernel parameter that sets another time: "5m".
+	probationParameter = "keelson.probation"
 	// probationCheck is how often it is looked at meanwhile. The checks are of
 	// many parts, of which most announce nothing.
 	probationCheck = 5 * time.Second
@@ -86,7 +88,7 @@ func (n *node) openSlots(ctx context.Context) error {
 		n.events.Publish(api.KindMachine, "update", "failed", message)
 	}
 	if slots != nil && slots.OnProbation() {
-		n.log.Info("this image is on probation until it is healthy", "within", probationTime)
+		n.log.Info("this image is on probation until it is healthy", "within", n.probationTime())
 		n.background(n.watch, "probation", supervise.RestartTask, n.watchProbation)
 	}
 	return err
@@ -122,11 +124,25 @@ func (n *node) watchProbation(ctx context.Context) error {
 			switch {
 			case len(wrong) == 0 && now.Sub(wellSince) >= probationSettle:
 				return n.bless()
-			case len(wrong) > 0 && n.os.SinceBoot() >= probationTime:
+			case len(wrong) > 0 && n.os.SinceBoot() >= n.probationTime():
 				return n.goBack(ctx, wrong)
 			}
 		}
 	}
+}
+
+// probationTime is the command line's, or else the constant.
+func (n *node) probationTime() time.Duration {
+	value, ok := n.commandLine.Last(probationParameter)
+	if !ok {
+		return probationTime
+	}
+	given, err := time.ParseDuration(value)
+	if err != nil || given <= 0 {
+		n.log.Warn("a kernel parameter that is no time such as 5m", "parameter", probationParameter, "value", value)
+		return probationTime
+	}
+	return given
 }
 
 // wrong lists the node's checks that fail.
@@ -160,7 +176,7 @@ func (n *node) bless() error {
 
 // goBack gives the running image up.
 func (n *node) goBack(ctx context.Context, wrong []string) error {
-	why := fmt.Sprintf("not healthy within %s: %s", probationTime, strings.Join(wrong, "; "))
+	why := fmt.Sprintf("not healthy within %s: %s", n.probationTime(), strings.Join(wrong, "; "))
 	n.events.Publish(api.KindMachine, "update", "given up", why)
 	if err := n.slots.Condemn(upgrade.Running, wrong); err != nil {
 		return fmt.Errorf("%s; going on all the same: %w", why, err)

@@ -64,6 +64,8 @@ func (m Machine) Args() []string {
 	}
 	if m.Firmware != (Firmware{}) {
 		args = append(args,
+			// A machine that hangs is reset, as servers are.
+			"-device", "i6300esb", "-action", "watchdog=reset",
 			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(m.Firmware.Code),
 			"-drive", "if=pflash,format=raw,file="+escape(m.Firmware.Variables),
 		)
