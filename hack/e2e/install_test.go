@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/osbundle"
+	"github.com/keelson-os/keelson/pkg/version"
+)
+
+const (
+	installedCluster = "installed"
+	// updateDeadline is what an update may take to be found good, or given up after
+	// three boots.
+	updateDeadline = 30 * time.Minute
+)
+
+// TestInstallAndUpdate installs a node from the ISO image and lives on with it:
+// each step finds the node as the one before left it.
+func TestInstallAndUpdate(t *testing.T) {
+	startCluster(t, installedCluster, "--boot", "iso", "--memory", "3072")
+	for _, step := range []struct {
+		name string
+		run  func(t *testing.T)
+		soak bool
+	}{
+		{name: "it runs from its disk", run: testRunsFromDisk},
+		{name: "a workload is started", run: testSomethingRuns},
+		{name: "bundles that are refused", run: testBadBundles},
+		{name: "a good update keeps the workload", run: testGoodUpdate},
+		{name: "an image that panics is given up", run: testPanickingUpdate},
+		{name: "an image that is never healthy is given up", run: testUnhealthyUpdate, soak: true},
+		{name: "the next update works, and a rollback", run: testNextUpdateAndRollback, soak: true},
+	} {
+		if step.soak && os.Getenv("KEELSON_SOAK") == "" && existing == "" {
+			continue
+		}
+		if !t.Run(step.name, step.run) {
+			t.Fatal("later steps need this one")
+		}
+	}
+}
+
+func testRunsFromDisk(t *testing.T) {
+	if out := osctl(t, "version"); !strings.Contains(out, "slot        a") {
+		t.Errorf("the node does not run from slot a:\n%s", out)
+	}
+	if out := osctl(t, "node-events"); !strings.Contains(out, "from the partition STATE") {
+		t.Errorf("the config does not come from the disk:\n%s", out)
+	}
+}
+
+func testSomethingRuns(t *testing.T) {
+	osctl(t, "image", "import", filepath.Join(artifacts, "sample-web.tar"))
+	osctl(t, "apply", "-f", "../sample/sample-web.yaml")
+	osctl(t, "wait", "deployment/sample-web", "--for", "condition=Available", "--timeout", settleDeadline.String())
+}
+
+// secondBuild makes another build of the image beside the first, of which it
+// uses all that does not differ.
+func secondBuild(t *testing.T, target string, flags ...string) string {
+	t.Helper()
+	out := filepath.Join(artifacts, "second")
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"build", "debs", "keys"} {
+		if _, err := os.Stat(filepath.Join(out, folder)); err == nil {
+			continue
+		}
+		if printed, err := exec.Command("cp", "--archive", "--link", filepath.Join(artifacts, folder), out).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, printed)
+		}
+	}
+	args := append([]string{"run", "../../images", "-out", out, "-build-id", "second"}, flags...)
+	if printed, err := exec.Command("go", append(args, target)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, printed)
+	}
+	return out
+}
+
+func updateKey(t *testing.T) ed25519.PrivateKey {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(artifacts, "keys", "update.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := osbundle.ParsePrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// writeBundle makes a bundle of the second build with another kernel image.
+func writeBundle(t *testing.T, manifest osbundle.Manifest, kernel string, key ed25519.PrivateKey) string {
+	t.Helper()
+	second := filepath.Join(artifacts, "second")
+	var b bytes.Buffer
+	files := map[string]string{
+		osbundle.Loader: filepath.Join(second, "build/packages/systemd-boot-efi/usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
+		osbundle.Kernel: kernel, osbundle.Root: filepath.Join(second, "rootfs.img"),
+	}
+	if err := osbundle.Write(&b, manifest, files, key, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "bad.bundle")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// badBundle makes a bundle whose kernel has one more argument.
+func badBundle(t *testing.T, name string, arguments ...string) string {
+	t.Helper()
+	var flags []string
+	for _, argument := range arguments {
+		flags = append(flags, "-kernel-arg", argument)
+	}
+	out := secondBuild(t, "uki", flags...)
+	return writeBundle(t, osbundle.Manifest{Version: version.Version, Build: name, Architecture: "amd64"}, filepath.Join(out, "keelson.efi"), updateKey(t))
+}
+
+func testBadBundles(t *testing.T) {
+	out := secondBuild(t, "bundle")
+	kernel := filepath.Join(out, "keelson.efi")
+	good := osbundle.Manifest{Version: version.Version, Architecture: "amd64"}
+	_, stranger, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(out, "keelson.bundle"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	truncated := filepath.Join(t.TempDir(), "truncated")
+	if err := os.WriteFile(truncated, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, file := range map[string]string{
+		"is not signed by any key":   writeBundle(t, good, kernel, stranger),
+		"this is no OS bundle":       kernel,
+		"ends within its rootfs.img": truncated,
+		"the bundle is for arm64":    writeBundle(t, osbundle.Manifest{Version: version.Version, Architecture: "arm64"}, kernel, updateKey(t)),
+		"older than":                 writeBundle(t, osbundle.Manifest{Version: "v1.36.9", Architecture: "amd64"}, kernel, updateKey(t)),
+		"more than one minor":        writeBundle(t, osbundle.Manifest{Version: "v1.39.0", Architecture: "amd64"}, kernel, updateKey(t)),
+	} {
+		osctlFails(t, []string{want}, "upgrade", "--image", file)
+	}
+	osctlFails(t, []string{"the other slot is empty"}, "rollback")
+	if out := osctl(t, "version"); !strings.Contains(out, "slot        a\n") || strings.Contains(out, "last update") {
+		t.Errorf("something was left of what was refused:\n%s", out)
+	}
+}
+
+// update has an image booted and waits until it is good.
+func update(t *testing.T, bundle string) {
+	t.Helper()
+	out, err := osctlFor(updateDeadline, nil, "upgrade", "--image", bundle, "--wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(strings.TrimSpace(out))
+}
+
+func testGoodUpdate(t *testing.T) {
+	update(t, filepath.Join(artifacts, "second", "keelson.bundle"))
+	out := osctl(t, "version")
+	for _, want := range []string{"(build second)", "slot        b\n", ": good"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	osctl(t, "wait", "deployment/sample-web", "--for", "condition=Available", "--timeout", settleDeadline.String())
+}
+
+// failingUpdate has an image booted that does not work, and waits until the node
+// is back.
+func failingUpdate(t *testing.T, bundle, slot string, why ...string) {
+	t.Helper()
+	out, err := osctlFor(updateDeadline, nil, "upgrade", "--image", bundle, "--wait")
+	if err == nil {
+		t.Fatalf("an image that cannot work was found good: %s", out)
+	}
+	told := osctl(t, "version")
+	for _, want := range append(why, fmt.Sprintf("slot        %s\n", slot), ": failed: ") {
+		if !strings.Contains(told, want) {
+			t.Errorf("no %q in:\n%s", want, told)
+		}
+	}
+	if events := osctl(t, "node-events"); !strings.Contains(events, "failed, this is") {
+		t.Errorf("the events do not tell of it:\n%s", events)
+	}
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
+}
+
+func testPanickingUpdate(t *testing.T) {
+	failingUpdate(t, badBundle(t, "panics", "rdinit=/none"), "b", "in 3 boots it did not get as far as its first program")
+}
+
+func testUnhealthyUpdate(t *testing.T) {
+	// kubelet does not run where containers' memory cannot be limited.
+	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "b", "kubelet")
+}
+
+func testNextUpdateAndRollback(t *testing.T) {
+	update(t, filepath.Join(artifacts, "keelson.bundle"))
+	osctl(t, "rollback", "--wait")
+	if out := osctl(t, "version"); !strings.Contains(out, "(build second)") || !strings.Contains(out, ": undone") {
+		t.Errorf("after the rollback:\n%s", out)
+	}
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
+}
