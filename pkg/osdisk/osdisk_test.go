@@ -170,3 +170,100 @@ func TestInstalledIsKept(t *testing.T) {
 		t.Error("still installed")
 	}
 }
+
+func TestGrow(t *testing.T) {
+	table := NewTable(testSize, 512)
+	before := *Ephemeral.Find(table)
+	if Grow(table, testSize, 512) {
+		t.Error("a disk of the same size made a difference")
+	}
+	const larger = testSize + 8*gibibyte
+	if !Grow(table, larger, 512) {
+		t.Fatal("a larger disk made no difference")
+	}
+	after := Ephemeral.Find(table)
+	if after.Start != before.Start || after.Size != before.Size+8*gibibyte || after.Size != (after.End-after.Start+1)*512 {
+		t.Errorf("it was %+v, and is %+v", before, *after)
+	}
+	f, _ := emptyDisk(t, larger)
+	if err := WriteTable(f, table, larger); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := ReadTable(f, larger/512, 512); err != nil || !IsOwn(read) {
+		t.Errorf("read back: %v", err)
+	}
+	// Someone's own partition behind ours stays where it is.
+	other := NewTable(testSize, 512)
+	other.Partitions = append(other.Partitions, &gpt.Partition{
+		Index: 7, Start: before.End + 1, End: before.End + 8, Size: 8 * 512, Type: gpt.LinuxFilesystem, Name: "data",
+	})
+	if Grow(other, larger, 512) {
+		t.Error("it grew over another partition")
+	}
+}
+
+func TestReadTable(t *testing.T) {
+	f, _ := emptyDisk(t, testSize)
+	if _, err := ReadTable(f, testSize/512, 512); !errors.Is(err, ErrNoTable) {
+		t.Error(err)
+	}
+	if err := WriteTable(f, NewTable(testSize, 512), testSize); err != nil {
+		t.Fatal(err)
+	}
+	table, err := ReadTable(f, testSize/512, 512)
+	if err != nil || len(RootImages(table)) != 2 {
+		t.Errorf("%d slots, %v", len(RootImages(table)), err)
+	}
+	if _, err := f.WriteAt([]byte{0xff, 0xff, 0xff, 0xff}, 512+80); err != nil { // so many entries would not fit the memory
+		t.Fatal(err)
+	}
+	if _, err := ReadTable(f, testSize/512, 512); !errors.Is(err, ErrNoTable) {
+		t.Error(err)
+	}
+}
+
+func TestFAT(t *testing.T) {
+	for _, size := range []int64{5 * mebibyte, 33 * mebibyte, 34 * mebibyte, 300 * mebibyte} {
+		f, disk := emptyDisk(t, size+mebibyte)
+		files := []File{{"EFI/BOOT/BOOTX64.EFI", bytes.Repeat([]byte("x"), 2*mebibyte)}, {"loader/loader.conf", []byte("timeout 0\n")}}
+		syncs := 0
+		if err := WriteFAT(disk, mebibyte, size, "TEST", files, func() error { syncs++; return nil }); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		if syncs != len(files) {
+			t.Errorf("%d files, %d syncs", len(files), syncs)
+		}
+		for _, want := range files {
+			if got, err := ReadFATFile(disk, mebibyte, size, want.Path); err != nil || !bytes.Equal(got, want.Content) {
+				t.Errorf("%d bytes: %s has %d bytes, %v", size, want.Path, len(got), err)
+			}
+		}
+		if _, err := ReadFATFile(disk, mebibyte, size, "EFI/none"); err == nil {
+			t.Error("a file that is not there was read")
+		}
+		again, againDisk := emptyDisk(t, size+mebibyte)
+		if err := WriteFAT(againDisk, mebibyte, size, "TEST", files, noSync); err != nil {
+			t.Fatal(err)
+		}
+		if !sameContent(t, f, again) {
+			t.Errorf("%d bytes: the same files give other bytes", size)
+		}
+	}
+	_, disk := emptyDisk(t, 5*mebibyte)
+	if err := WriteFAT(disk, 0, 5*mebibyte, "TEST", []File{{"large", make([]byte, 6*mebibyte)}}, noSync); err == nil {
+		t.Error("a file that does not fit was written")
+	}
+}
+
+func sameContent(t *testing.T, a, b *os.File) bool {
+	t.Helper()
+	one, err := os.ReadFile(a.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := os.ReadFile(b.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Equal(one, two)
+}
