@@ -33,6 +33,7 @@ const (
 	// releasePath tells builds of one version apart.
 	releasePath = "usr/lib/os-release"
 
+	probation = "probation"
 	// probationTime is what an update has to be found healthy in, from power-on. A
 	// first boot takes a minute on a server, and five where it is emulated.
 	probationTime = 20 * time.Minute
@@ -89,7 +90,7 @@ func (n *node) openSlots(ctx context.Context) error {
 	}
 	if slots != nil && slots.OnProbation() {
 		n.log.Info("this image is on probation until it is healthy", "within", n.probationTime())
-		n.background(n.watch, "probation", supervise.RestartTask, n.watchProbation)
+		n.background(n.watch, probation, supervise.RestartTask, n.watchProbation)
 	}
 	return err
 }
@@ -123,7 +124,13 @@ func (n *node) watchProbation(ctx context.Context) error {
 			}
 			switch {
 			case len(wrong) == 0 && now.Sub(wellSince) >= probationSettle:
-				return n.bless()
+				err := n.bless()
+				if err == nil {
+					n.solved(probation)
+					return nil
+				}
+				n.problem(probation, err) // which also makes this check wrong for a while
+				wellSince = time.Time{}
 			case len(wrong) > 0 && n.os.SinceBoot() >= n.probationTime():
 				return n.goBack(ctx, wrong)
 			}
