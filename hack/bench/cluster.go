@@ -23,7 +23,7 @@ const (
 	sampleImage  = "sample-web.tar"
 	sampleYAML   = "hack/sample/sample-web.yaml"
 	// podDeadline bounds the wait for the sample's pods.
-	podDeadline = 10 * time.Minute
+	podDeadline = 30 * time.Minute
 )
 
 // measureCluster boots a one-node cluster of its own, measures it, and
