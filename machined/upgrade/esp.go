@@ -21,6 +21,10 @@ const MountPoint = "/run/keelson/esp"
 
 // withESP mounts the ESP while do runs.
 func withESP(machine host.OS, node, mountPoint string, flags uintptr, do func(entries) error) error {
+	// The folder above it is every service's way to its own files.
+	if err := machine.MkdirAll(filepath.Dir(mountPoint), 0o755); err != nil {
+		return err
+	}
 	if err := machine.MkdirAll(mountPoint, 0o700); err != nil {
 		return err
 	}
