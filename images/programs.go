@@ -37,9 +37,8 @@ var programs = []program{
 	{name: "balancer", pkg: "./machined/balancer/proxy", path: "usr/bin/balancer"},
 	{name: "kube", pkg: "./images/bundle/kube", path: "usr/bin/kube", links: []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "flanneld", "metrics-server",
-		"local-path-provisioner",
+		"local-path-provisioner", "coredns",
 	}},
-	{name: "coredns", pkg: "./images/bundle/coredns", path: "usr/bin/coredns"},
 	{name: "containerd", pkg: containerdModule + "/cmd/containerd", path: "usr/bin/containerd"},
 	{name: "containerd-shim-runc-v2", pkg: containerdModule + "/cmd/containerd-shim-runc-v2", path: "usr/bin/containerd-shim-runc-v2"},
 	{name: "runc", pkg: "github.com/opencontainers/runc", path: "usr/bin/runc"},

@@ -36,7 +36,11 @@ func (n *node) disk(config *machineconfig.Config) string {
 }
 
 func (n *node) storageOptions(config *machineconfig.Config) storage.Options {
-	return storage.Options{Disk: n.disk(config), OS: n.os, Log: n.log}
+	options := storage.Options{Disk: n.disk(config), OS: n.os, Log: n.log}
+	if n.booted.Kind != install.Installed {
+		options.Selector = config.Machine.Install.DiskSelector
+	}
+	return options
 }
 
 // readInstalledConfig reads the config that the node was installed with.

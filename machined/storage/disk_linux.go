@@ -18,6 +18,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
 )
 
 // disk is an opened block device.
@@ -28,10 +29,41 @@ type disk struct {
 	name string
 }
 
+// findDisk waits for the one disk that is meant, and says which it is and why.
+func findDisk(ctx context.Context, uevents *host.Uevents, options Options) (path string, err error) {
+	if !options.Selector.Given() {
+		return options.Disk, nil
+	}
+	root := options.OS.Root()
+	var chosen machineconfig.Disk
+	var last error
+	err = uevents.WaitUntil(ctx, func() (bool, error) {
+		disks, err := ListDisks(root)
+		if err != nil {
+			return false, err
+		}
+		chosen, last = choose(disks, &options.Selector)
+		return !errors.Is(last, errNoMatch), nil
+	})
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return "", err
+	}
+	if last != nil {
+		return "", last
+	}
+	options.Log.Info("this disk fits machine.install.diskSelector", "disk", Describe(chosen))
+	return chosen.Path, nil
+}
+
 // openDisk waits until the device exists.
-func openDisk(ctx context.Context, uevents *host.Uevents, root fs.FS, path string) (*disk, error) {
+func openDisk(ctx context.Context, uevents *host.Uevents, options Options) (*disk, error) {
+	path, err := findDisk(ctx, uevents, options)
+	if err != nil {
+		return nil, err
+	}
+	root := options.OS.Root()
 	var file *os.File
-	err := uevents.WaitUntil(ctx, func() (bool, error) {
+	err = uevents.WaitUntil(ctx, func() (bool, error) {
 		// Not O_EXCL: it would keep mke2fs from the partitions.
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) {

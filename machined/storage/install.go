@@ -66,8 +66,7 @@ func Install(ctx context.Context, options Options, what Installation) error {
 	defer uevents.Close()
 	appearing, cancel := context.WithTimeout(ctx, options.Deadline)
 	defer cancel()
-	root := options.OS.Root()
-	d, err := openDisk(appearing, uevents, root, options.Disk)
+	d, err := openDisk(appearing, uevents, options)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
@@ -36,8 +37,10 @@ const (
 type Options struct {
 	// Disk is machine.install.disk: "/dev/vda".
 	Disk string
-	OS   host.OS
-	Log  *slog.Logger
+	// Selector, if given, finds the disk instead.
+	Selector machineconfig.DiskSelector
+	OS       host.OS
+	Log      *slog.Logger
 	// Reserve is the user who alone may use the last blocks of /var, beside
 	// processes with CAP_SYS_RESOURCE: etcd's.
 	Reserve uint32
@@ -116,7 +119,7 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 	appearing, cancel := context.WithTimeout(ctx, s.options.Deadline)
 	defer cancel()
 	root := s.options.OS.Root()
-	d, err := openDisk(appearing, uevents, root, s.options.Disk)
+	d, err := openDisk(appearing, uevents, s.options)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func withOwnTable(ctx context.Context, options Options, do func(*disk, observati
 	defer uevents.Close()
 	appearing, cancel := context.WithTimeout(ctx, options.Deadline)
 	defer cancel()
-	d, err := openDisk(appearing, uevents, options.OS.Root(), options.Disk)
+	d, err := openDisk(appearing, uevents, options)
 	if err != nil {
 		return err
 	}

@@ -101,6 +101,9 @@ type Install struct {
 	// Disk is a block device: "/dev/vda". It is partitioned on the first boot,
 	// and refused when it holds anything that is not Keelson's.
 	Disk string `yaml:"disk"`
+	// DiskSelector, if given, finds the disk instead of Disk; it must fit one disk
+	// of the machine, and no other.
+	DiskSelector DiskSelector `yaml:"diskSelector,omitempty"`
 	// Wipe lets an installation from a medium erase a disk that holds something,
 	// be it another system or a node's data.
 	Wipe bool `yaml:"wipe,omitempty"`

@@ -55,6 +55,9 @@ func (decoder *decoder) validateMachine(machine *Machine) {
 	for i, server := range machine.Network.Nameservers {
 		decoder.host(fmt.Sprintf("machine.network.nameservers[%d]", i), server)
 	}
+	machine.Install.DiskSelector.validate(func(field, format string, args ...any) {
+		decoder.failAt("machine.install.diskSelector."+field, format, args...)
+	})
 	if !devicePath.MatchString(machine.Install.Disk) {
 		decoder.failAt("machine.install.disk", `expected a block device such as "/dev/vda"`)
 	}

@@ -1,5 +1,5 @@
 // Command kube is every Kubernetes component of a node in one file, and the
-// daemons of the pod network, of local volumes and of the metrics API, which use
+// daemons of the pod network, of names, of local volumes and of the metrics API, which use
 // the same packages: the name it is started under (argv[0]) chooses the component, so that the processes
 // share one set of text pages and the image holds Kubernetes' packages once.
 package main
@@ -13,6 +13,7 @@ import (
 	"strings"
 	_ "time/tzdata" // CronJobs name time zones, and the image has no zoneinfo files
 
+	"github.com/keelson-os/keelson/images/bundle/kube/coredns"
 	"github.com/keelson-os/keelson/images/bundle/kube/flanneld"
 	"github.com/keelson-os/keelson/images/bundle/kube/localpath"
 	"github.com/spf13/cobra"
@@ -29,6 +30,8 @@ import (
 	metricsserver "sigs.k8s.io/metrics-server/cmd/metrics-server/app"
 )
 
+const corednsName = "coredns"
+
 var components = map[string]func() *cobra.Command{
 	"flanneld":                flanneld.NewCommand,
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
@@ -44,6 +47,10 @@ var components = map[string]func() *cobra.Command{
 
 func main() {
 	name := filepath.Base(os.Args[0])
+	if name == corednsName {
+		coredns.Run() // it has its own way with flags
+		return
+	}
 	newCommand, ok := components[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "kube: start it under the name of a component, not %q: %s\n", name, strings.Join(names(), ", "))
@@ -53,7 +60,7 @@ func main() {
 }
 
 func names() []string {
-	var out []string
+	out := []string{corednsName}
 	for name := range components {
 		out = append(out, name)
 	}

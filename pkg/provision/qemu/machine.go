@@ -62,7 +62,9 @@ func (m Machine) Args() []string {
 	if m.Sandbox {
 		args = append(args, "-sandbox", sandbox)
 	}
+	disk := "virtio-blk-pci,drive=data,serial=data"
 	if m.Firmware != (Firmware{}) {
+		disk += ",bootindex=1"
 		args = append(args,
 			// A machine that hangs is reset, as servers are.
 			"-device", "i6300esb", "-action", "watchdog=reset",
@@ -75,13 +77,7 @@ func (m Machine) Args() []string {
 	args = append(args,
 		// Writeback keeps the guest's own promises: a flush reaches the host's disk.
 		"-drive", "if=none,id=data,format=raw,cache=writeback,discard=unmap,file="+escape(m.DataDisk),
-		"-device", "virtio-blk-pci,drive=data,serial=data,bootindex=1",
-		// QEMU listens: the network may come, go and come back while the guest runs.
-		"-netdev", "stream,id=net,server=on,addr.type=unix,addr.path="+escape(m.NetSocket),
-		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+m.MAC,
-		"-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng",
-		"-chardev", "file,id=console,append=on,path="+escape(m.Console), "-serial", "chardev:console",
-		"-chardev", "socket,id=qmp,server=on,wait=off,path="+escape(m.QMPSocket), "-mon", "chardev=qmp,mode=control",
+		"-device", disk,
 	)
 	if m.RootImage != "" {
 		args = append(args,
@@ -89,6 +85,14 @@ func (m Machine) Args() []string {
 			"-device", "virtio-blk-pci,drive=root,serial=root",
 		)
 	}
+	args = append(args,
+		// QEMU listens: the network may come, go and come back while the guest runs.
+		"-netdev", "stream,id=net,server=on,addr.type=unix,addr.path="+escape(m.NetSocket),
+		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+m.MAC,
+		"-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng",
+		"-chardev", "file,id=console,append=on,path="+escape(m.Console), "-serial", "chardev:console",
+		"-chardev", "socket,id=qmp,server=on,wait=off,path="+escape(m.QMPSocket), "-mon", "chardev=qmp,mode=control",
+	)
 	if m.Medium != "" {
 		args = append(args,
 			"-drive", "if=none,id=medium,media=cdrom,format=raw,readonly=on,file="+escape(m.Medium),

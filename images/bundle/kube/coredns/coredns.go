@@ -1,7 +1,7 @@
-// Command coredns is the cluster's DNS server with the plugins that a node's
+// Package coredns is the cluster's DNS server with the plugins that a node's
 // Corefile names and no others: CoreDNS's own main brings some fifty, three
 // cloud SDKs among them.
-package main
+package coredns
 
 import (
 	"github.com/coredns/coredns/coremain"
@@ -16,4 +16,5 @@ import (
 	_ "github.com/coredns/coredns/plugin/ready"
 )
 
-func main() { coremain.Run() }
+// Run is the command "coredns"; it reads the process's arguments.
+func Run() { coremain.Run() }

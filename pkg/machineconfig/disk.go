@@ -1,0 +1,121 @@
+package machineconfig
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// DiskSelector finds a disk by what it is: all that is given must hold.
+type DiskSelector struct {
+	// Size compares with a size: ">= 100GiB", "< 2TB", "== 8GiB". Without an
+	// operator it is "==".
+	Size string `yaml:"size,omitempty"`
+	// Model, Serial and WWN are the disk's own words; * and ? stand for others.
+	Model  string `yaml:"model,omitempty"`
+	Serial string `yaml:"serial,omitempty"`
+	WWN    string `yaml:"wwn,omitempty"`
+	// Transport is how it is attached: "nvme", "sata", "sas", "scsi", "usb",
+	// "virtio" or "mmc".
+	Transport string `yaml:"transport,omitempty"`
+	// Rotational tells disks that turn from those that do not.
+	Rotational *bool `yaml:"rotational,omitempty"`
+}
+
+// Disk is what a selector looks at.
+type Disk struct {
+	// Path is the device node: "/dev/sda".
+	Path                          string
+	Size                          uint64 // bytes
+	Model, Serial, WWN, Transport string
+	Rotational                    bool
+}
+
+// Given tells whether the selector asks for anything.
+func (s *DiskSelector) Given() bool { return *s != DiskSelector{} }
+
+// Mismatch says why a disk is not meant; "" if it is.
+func (s *DiskSelector) Mismatch(d Disk) string {
+	if s.Size != "" {
+		fits, err := compareSize(s.Size, d.Size)
+		if err != nil {
+			return err.Error()
+		}
+		if !fits {
+			return fmt.Sprintf("its size is %d bytes", d.Size)
+		}
+	}
+	for _, word := range []struct{ name, pattern, have string }{
+		{"model", s.Model, d.Model}, {"serial number", s.Serial, d.Serial}, {"WWN", s.WWN, d.WWN}, {"transport", s.Transport, d.Transport},
+	} {
+		if word.pattern == "" {
+			continue
+		}
+		// The pattern was checked when the config was read.
+		if ok, _ := path.Match(strings.ToLower(word.pattern), strings.ToLower(word.have)); !ok {
+			return fmt.Sprintf("its %s is %q", word.name, word.have)
+		}
+	}
+	if s.Rotational != nil && *s.Rotational != d.Rotational {
+		return fmt.Sprintf("rotational is %v", d.Rotational)
+	}
+	return ""
+}
+
+var sizePattern = regexp.MustCompile(`^\s*(==|>=|<=|>|<)?\s*([0-9]{1,15})\s*([KMGTP]i?B|B)?\s*$`)
+
+// units of a size, in bytes.
+var units = map[string]uint64{
+	"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15,
+	"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50,
+}
+
+func compareSize(rule string, size uint64) (bool, error) {
+	match := sizePattern.FindStringSubmatch(rule)
+	if match == nil {
+		return false, fmt.Errorf(`expected a size such as ">= 100GiB", not %q`, rule)
+	}
+	number, err := strconv.ParseUint(match[2], 10, 64)
+	unit := units[match[3]]
+	if err != nil || number > (1<<63)/unit {
+		return false, fmt.Errorf("the size %q is larger than any disk", rule)
+	}
+	want := number * unit
+	switch match[1] {
+	case ">=":
+		return size >= want, nil
+	case "<=":
+		return size <= want, nil
+	case ">":
+		return size > want, nil
+	case "<":
+		return size < want, nil
+	}
+	return size == want, nil
+}
+
+// transports are those that a node can tell.
+var transports = []string{"nvme", "sata", "sas", "scsi", "usb", "virtio", "mmc"}
+
+// validate says what is wrong with the selector's fields, by their names.
+func (s *DiskSelector) validate(fail func(field, format string, args ...any)) {
+	if s.Size != "" {
+		if _, err := compareSize(s.Size, 0); err != nil {
+			fail("size", "%v", err)
+		}
+	}
+	for field, pattern := range map[string]string{"model": s.Model, "serial": s.Serial, "wwn": s.WWN} {
+		if _, err := path.Match(pattern, ""); err != nil {
+			fail(field, "expected words in which * and ? may stand for others, not %q", pattern)
+		}
+	}
+	known := s.Transport == ""
+	for _, one := range transports {
+		known = known || one == s.Transport
+	}
+	if !known {
+		fail("transport", "expected one of %s, not %q", strings.Join(transports, ", "), s.Transport)
+	}
+}
