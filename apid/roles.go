@@ -7,6 +7,7 @@ import (
 	clusterpb "github.com/keelson-os/keelson/pkg/api/cluster"
 	etcdpb "github.com/keelson-os/keelson/pkg/api/etcd"
 	imagepb "github.com/keelson-os/keelson/pkg/api/image"
+	installpb "github.com/keelson-os/keelson/pkg/api/install"
 	joinpb "github.com/keelson-os/keelson/pkg/api/join"
 	logpb "github.com/keelson-os/keelson/pkg/api/log"
 	machinepb "github.com/keelson-os/keelson/pkg/api/machine"
@@ -89,6 +90,9 @@ var methods = map[string][]string{
 	imagepb.ImageService_Pin_FullMethodName:    operators,
 	imagepb.ImageService_Remove_FullMethodName: operators,
 
+	installpb.InstallService_Disks_FullMethodName:   readers,
+	installpb.InstallService_Install_FullMethodName: admins,
+
 	// An image is everything that runs on the node.
 	upgradepb.UpgradeService_Upgrade_FullMethodName:  admins,
 	upgradepb.UpgradeService_Rollback_FullMethodName: admins,
@@ -121,4 +125,6 @@ var maintenanceMethods = map[string]bool{
 	logpb.LogService_Kernel_FullMethodName:           true,
 	servicepb.ServiceService_List_FullMethodName:     true,
 	servicepb.ServiceService_Logs_FullMethodName:     true,
+	installpb.InstallService_Disks_FullMethodName:    true,
+	installpb.InstallService_Install_FullMethodName:  true,
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/storage"
 	"github.com/keelson-os/keelson/machined/supervise"
 	joinpb "github.com/keelson-os/keelson/pkg/api/join"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
@@ -25,7 +26,7 @@ func (n *node) serveAPI(context.Context) error {
 		return fmt.Errorf("no supervisor: phase host failed")
 	}
 	n.server = api.New(api.Options{
-		Log: n.log, Node: n, Supervisor: n.supervisor, Events: n.events, Kernel: host.KernelLog,
+		Log: n.log, Node: n, Supervisor: n.supervisor, Events: n.events, Kernel: host.KernelLog, Installer: n,
 	})
 	if n.slots != nil {
 		n.server.SetUpgrader(slotsView{n})
@@ -148,11 +149,32 @@ func (n *node) showInvitation(context.Context) error {
 	if n.config != nil {
 		why = "This node has not joined its cluster yet; it keeps trying."
 	}
-	_, err := fmt.Fprint(n.console, invitation(why, n.Status().GetProblems(), n.nodeState().Addresses, n.maintenance))
+	_, err := fmt.Fprint(n.console, invitation(why, n.Status().GetProblems(), n.nodeState().Addresses, n.describeDisks(), n.maintenance))
 	return err
 }
 
-func invitation(why string, problems []string, addresses []netip.Prefix, m *api.Maintenance) string {
+// describeDisks says what disks there are and what is on them. Whoever stands at
+// the machine chooses one; without a config none of them is in use.
+func (n *node) describeDisks() []string {
+	if n.config != nil {
+		return nil
+	}
+	disks, err := storage.ListDisks(n.os.Root())
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for _, disk := range disks {
+		content, err := storage.Content(disk.Path)
+		if err != nil {
+			content = err.Error()
+		}
+		lines = append(lines, storage.Describe(disk)+": "+content)
+	}
+	return lines
+}
+
+func invitation(why string, problems []string, addresses []netip.Prefix, disks []string, m *api.Maintenance) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n", why)
 	for _, problem := range problems {
@@ -160,6 +182,9 @@ func invitation(why string, problems []string, addresses []netip.Prefix, m *api.
 	}
 	for _, address := range addresses {
 		fmt.Fprintf(&b, "API:          %s\n", netip.AddrPortFrom(address.Addr(), api.FrontPort))
+	}
+	for _, disk := range disks {
+		fmt.Fprintf(&b, "Disk:         %s\n", disk)
 	}
 	fmt.Fprintf(&b, "Fingerprint:  %s\n", m.Fingerprint)
 	fmt.Fprintf(&b, "Pairing code: %s\n\n", m.PairingCode)

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/storage"
+	installapi "github.com/keelson-os/keelson/pkg/api/install"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
 )
 
@@ -58,27 +64,108 @@ func (n *node) installImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.copyImage(ctx, n.config, config, nil); err != nil {
+		return err
+	}
+	if err := n.restartInstalled(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done() // nothing of what follows is for a node that was booted from a medium
+	return ctx.Err()
+}
+
+func (n *node) restartInstalled(ctx context.Context) error {
+	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"})
+}
+
+// copyImage installs the medium's image, and the config as text. progress may be
+// nil.
+func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, text []byte, progress func(done, total int64)) error {
 	image, closeMedium, err := install.Open(n.booted)
 	if err != nil {
 		return err
 	}
 	defer closeMedium()
-	options := n.storageOptions(n.config)
-	n.log.Info("installing", "from", n.booted.Device, "to", options.Disk)
-	n.events.Publish(api.KindMachine, "install", "started", "to "+options.Disk)
+	options := n.storageOptions(config)
+	n.log.Info("installing", "from", n.booted.Device, "to", diskOf(config))
+	n.events.Publish(api.KindMachine, "install", "started", "to "+diskOf(config))
+	show := n.showProgress("installing")
 	err = storage.Install(ctx, options, storage.Installation{
-		Image: image, Config: config, Wipe: n.config.Machine.Install.Wipe, Progress: n.showProgress("installing"),
+		Image: image, Config: text, Wipe: config.Machine.Install.Wipe, Progress: func(done, total int64) {
+			show(done, total)
+			if progress != nil {
+				progress(done, total)
+			}
+		},
 	})
+	if err != nil {
+		n.events.Publish(api.KindMachine, "install", "failed", err.Error())
+		return err
+	}
+	n.events.Publish(api.KindMachine, "install", "done", "on "+diskOf(config))
+	n.log.Info("installed; restarting from the disk", "disk", diskOf(config))
+	return nil
+}
+
+// diskOf names the disk that a config asks for.
+func diskOf(config *machineconfig.Config) string {
+	if config.Machine.Install.DiskSelector.Given() {
+		return "the disk that fits machine.install.diskSelector"
+	}
+	return config.Machine.Install.Disk
+}
+
+// Disks implements api.Installer.
+func (n *node) Disks(context.Context) ([]*installapi.Disk, error) {
+	disks, err := storage.ListDisks(n.os.Root())
+	if err != nil {
+		return nil, err
+	}
+	var list []*installapi.Disk
+	for _, d := range disks {
+		content, err := storage.Content(d.Path)
+		if err != nil {
+			content = err.Error()
+		}
+		list = append(list, &installapi.Disk{
+			Path: d.Path, Size: d.Size, Model: d.Model, Serial: d.Serial, Wwn: d.WWN,
+			Transport: d.Transport, Rotational: d.Rotational, Content: content,
+		})
+	}
+	return list, nil
+}
+
+// Install implements api.Installer.
+func (n *node) Install(ctx context.Context, text []byte, tell func(*installapi.InstallResponse) error) error {
+	if n.Status().GetStage() != inMaintenance {
+		return errors.New("this node has a config: reset it first (osctl reset)")
+	}
+	config, err := machineconfig.Decode("the config", bytes.NewReader(text))
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if !n.installing.TryLock() {
+		return errors.New("an installation is under way: see osctl node-events")
+	}
+	defer n.installing.Unlock()
+	switch n.booted.Kind {
+	case install.Medium:
+		err = n.copyImage(ctx, config, text, func(done, total int64) {
+			// Who went away is no reason to leave a disk half written.
+			_ = tell(&installapi.InstallResponse{Disk: diskOf(config), Written: done, Total: total})
+		})
+	case install.Installed:
+		err = storage.KeepConfig(ctx, n.storageOptions(config), text)
+	default:
+		err = errors.New("this node was given its image, and has no medium to install from: give it the config where it gets the image from")
+	}
 	if err != nil {
 		return err
 	}
-	n.events.Publish(api.KindMachine, "install", "done", "on "+options.Disk)
-	n.log.Info("installed; restarting from the disk", "disk", options.Disk)
-	if err := n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"}); err != nil {
+	if err := n.restartInstalled(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done() // nothing of what follows is for a node that was booted from a medium
-	return ctx.Err()
+	return tell(&installapi.InstallResponse{Disk: diskOf(config), Done: true})
 }
 
 // showProgress returns a function that tells of every tenth of some work.

@@ -108,13 +108,14 @@ func TestFullDisk(t *testing.T) {
 
 func TestInvitation(t *testing.T) {
 	text := invitation("This node is in maintenance: it has no usable config.", []string{"config: FILE:3:5: machine.type: wrong", "config: FILE:4:1: machine.x: unknown"},
-		[]netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")},
+		[]netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, []string{"/dev/vda (8192 MiB, virtio): nothing"},
 		&api.Maintenance{Fingerprint: "ab12", PairingCode: "abcd-efgh"})
 	want := `
 This node is in maintenance: it has no usable config.
   config: FILE:3:5: machine.type: wrong
   config: FILE:4:1: machine.x: unknown
 API:          10.0.0.5:50000
+Disk:         /dev/vda (8192 MiB, virtio): nothing
 Fingerprint:  ab12
 Pairing code: abcd-efgh
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -173,6 +174,7 @@ type node struct {
 	supervisor *supervise.Supervisor // from phase host
 	server     *api.Server           // from phase api
 
+	installing  sync.Mutex            // held by the one installation
 	booted      install.Source        // from phase config
 	commandLine host.CommandLine      // from phase host
 	modules     *host.Modules         // from phase host

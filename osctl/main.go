@@ -90,6 +90,8 @@ colours off.`,
 		app.rebootCommand(),
 		app.upgradeCommand(),
 		app.rollbackCommand(),
+		app.installCommand(),
+		app.disksCommand(),
 		app.shutdownCommand(),
 		app.resetCommand(),
 	)

@@ -20,6 +20,7 @@ import (
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/image"
+	"github.com/keelson-os/keelson/pkg/api/install"
 	"github.com/keelson-os/keelson/pkg/api/join"
 	"github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
@@ -49,6 +50,7 @@ type Options struct {
 	Supervisor *supervise.Supervisor
 	Events     *Events
 	Kernel     KernelLog
+	Installer  Installer
 }
 
 // Server is machined's gRPC server.
@@ -74,6 +76,7 @@ func New(opts Options) *Server {
 	log.RegisterLogServiceServer(s.grpc, &logService{read: opts.Kernel})
 	cluster.RegisterClusterServiceServer(s.grpc, &clusterService{late: s.late})
 	image.RegisterImageServiceServer(s.grpc, &lateImages{late: s.late})
+	install.RegisterInstallServiceServer(s.grpc, &installService{installer: opts.Installer})
 	upgrade.RegisterUpgradeServiceServer(s.grpc, &upgradeService{late: s.late})
 	join.RegisterJoinServiceServer(s.grpc, &joinService{late: s.late})
 	healthpb.RegisterHealthServer(s.grpc, s.health)

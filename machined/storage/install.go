@@ -192,3 +192,56 @@ func ReadConfig(ctx context.Context, options Options) (config []byte, err error)
 	}
 	return config, err
 }
+
+// KeepConfig puts a config on the STATE of an installed disk, which it makes if a
+// reset left none.
+func KeepConfig(ctx context.Context, options Options, config []byte) error {
+	setDefaults(&options)
+	return withOwnTable(ctx, options, func(d *disk, o observation) error {
+		uevents, err := host.ListenUevents()
+		if err != nil {
+			return err
+		}
+		defer uevents.Close()
+		working, cancel := context.WithTimeout(ctx, workDeadline)
+		defer cancel()
+		if err := d.installState(working, uevents, options, o.table, o, config); err != nil {
+			return err
+		}
+		if err := osdisk.WriteTable(d, o.table, o.size); err != nil {
+			return fmt.Errorf("%s: %w", d.path, err)
+		}
+		return d.flush()
+	})
+}
+
+// Content says in a few words what is on a disk: "nothing", or what would be
+// refused.
+func Content(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	o, err := (&disk{File: file, path: path}).observe()
+	if err != nil {
+		return "", err
+	}
+	return o.describe(), nil
+}
+
+func (o observation) describe() string {
+	switch {
+	case o.table == nil && o.blank:
+		return "nothing"
+	case o.table == nil && o.content == "":
+		return "nothing that was looked for: it is too small"
+	case o.table == nil:
+		return o.content
+	case !osdisk.IsOwn(o.table):
+		return describe(o.table)
+	case osdisk.IsInstalled(o.table):
+		return "Keelson"
+	}
+	return "a node's data, without an operating system"
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/etcd"
 	"github.com/keelson-os/keelson/pkg/api/image"
+	"github.com/keelson-os/keelson/pkg/api/install"
 	"github.com/keelson-os/keelson/pkg/api/log"
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/api/service"
@@ -74,6 +75,7 @@ type Client struct {
 	Image    image.ImageServiceClient
 	Workload workload.WorkloadServiceClient
 	Upgrade  upgrade.UpgradeServiceClient
+	Install  install.InstallServiceClient
 
 	conn   grpc.ClientConnInterface
 	closer io.Closer
@@ -130,6 +132,7 @@ func newClient(conn grpc.ClientConnInterface, closer io.Closer) *Client {
 		Image:    image.NewImageServiceClient(conn),
 		Workload: workload.NewWorkloadServiceClient(conn),
 		Upgrade:  upgrade.NewUpgradeServiceClient(conn),
+		Install:  install.NewInstallServiceClient(conn),
 		conn:     conn,
 		closer:   closer,
 	}
