@@ -27,9 +27,9 @@ const (
 	minPairingCode = 6
 )
 
-// paired is whoever holds the pairing code. Operator is the least role that
-// may do all of maintenanceMethods.
-var paired = caller{user: "maintenance", roles: []string{identity.Operator}}
+// paired is whoever holds the pairing code, and so stands at a machine that has no
+// data yet: an administrator of it.
+var paired = caller{user: "maintenance", roles: []string{identity.Admin}}
 
 func readPairingCode(file string) (string, error) {
 	content, err := os.ReadFile(file)
