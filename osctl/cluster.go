@@ -15,10 +15,10 @@ import (
 )
 
 func (app *app) clusterCommand() *cobra.Command {
-	return group("cluster", "Create, change, test and destroy clusters of virtual machines on this machine",
+	return group("cluster", "Create, change, test and destroy clusters of virtual machines on this machine; update any cluster",
 		app.clusterCreateCommand(), app.clusterStartCommand(), app.clusterListCommand(), app.clusterStatusCommand(),
 		app.clusterDestroyCommand(), app.clusterNodeCommand(), app.clusterPartitionCommand(), app.clusterDelayCommand(),
-		app.clusterDropCommand(), app.clusterHealCommand(), app.clusterNetworkCommand())
+		app.clusterDropCommand(), app.clusterHealCommand(), app.clusterUpgradeCommand(), app.clusterNetworkCommand())
 }
 
 // machines is what is needed of a provision.Cluster.

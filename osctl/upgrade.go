@@ -22,10 +22,14 @@ const upgradeWait = 90 * time.Minute
 
 // upgradeOptions are the flags of upgrade.
 type upgradeOptions struct {
-	image   string
-	request upgrade.UpgradeOptions
-	wait    bool
-	timeout time.Duration
+	image                   string
+	stage, force, downgrade bool
+	wait                    bool
+	timeout                 time.Duration
+}
+
+func (options *upgradeOptions) request() *upgrade.UpgradeOptions {
+	return &upgrade.UpgradeOptions{Stage: options.stage, Force: options.force, Downgrade: options.downgrade}
 }
 
 func (app *app) upgradeCommand() *cobra.Command {
@@ -45,14 +49,14 @@ itself; osctl version then tells why.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&options.image, "image", "", "the OS bundle: a file, \"-\" for standard input, or an http:// or https:// URL")
-	flags.BoolVar(&options.request.Stage, "stage", false, "do not restart: the image is booted whenever the node restarts")
-	flags.BoolVar(&options.request.Force, "force", false, "do not move pods away first, and do not give them time to end")
-	flags.BoolVar(&options.request.Downgrade, "downgrade", false, "take an older version, too, which may not read what the newer one wrote")
+	flags.BoolVar(&options.stage, "stage", false, "do not restart: the image is booted whenever the node restarts")
+	flags.BoolVar(&options.force, "force", false, "do not move pods away first, and do not give them time to end")
+	flags.BoolVar(&options.downgrade, "downgrade", false, "take an older version, too, which may not read what the newer one wrote")
 	flags.BoolVar(&options.wait, "wait", false, "wait until the image is found healthy, or the node went back")
 	flags.DurationVar(&options.timeout, "timeout", upgradeWait, "how long to wait")
 	_ = command.MarkFlagRequired("image") // it is there
 	command.RunE = func(command *cobra.Command, _ []string) error {
-		if options.wait && options.request.Stage {
+		if options.wait && options.stage {
 			return usagef("--wait and --stage: an image that is staged is booted later")
 		}
 		nodes, err := app.fanOutNamed(command.Context())
@@ -80,7 +84,7 @@ func (app *app) upgrade(ctx context.Context, node *askedNode, options *upgradeOp
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	if options.request.Stage {
+	if options.stage {
 		return node.line(last.GetTo() + " is written, and is booted at the next restart")
 	}
 	if !options.wait {
@@ -139,7 +143,7 @@ func (app *app) sendBundle(ctx context.Context, node *askedNode, bundle io.Reade
 	progress := app.newProgress(options.image)
 	defer progress.end()
 	sent := make(chan error, 1)
-	go func() { sent <- sendChunks(stream, bundle, total, progress, &options.request) }()
+	go func() { sent <- sendChunks(stream, bundle, total, progress, options.request()) }()
 	last, err := hearUpgrade(stream)
 	cancel() // a node that refused takes no more
 	if sending := <-sent; err != nil && sending != nil && ctx.Err() == nil {

@@ -15,15 +15,15 @@ import (
 // reachable for who has its pairing code, and writes nothing to its disk.
 func TestMaintenance(t *testing.T) {
 	for name, c := range map[string]struct {
-		config string
-		want   []string
+		config, boot string
+		want         []string
 	}{
-		"none":    {"", []string{"no machine config"}},
-		"unknown": {"apiVersion: keelson/v1\nkind: Machine\ntype: controlplane\nhostnam: x\n", []string{":4:", "hostnam", "hostname"}},
+		"none":    {"", "iso", []string{"no machine config", "/dev/vda (8192 MiB, virtio, serial data): nothing"}},
+		"unknown": {"apiVersion: keelson/v1\nkind: Machine\ntype: controlplane\nhostnam: x\n", "direct", []string{":4:", "hostnam", "hostname"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster := "m-" + name
-			args := []string{"cluster", "create", cluster, "--artifacts", artifacts, "--memory", "1024", "--no-wait"}
+			args := []string{"cluster", "create", cluster, "--artifacts", artifacts, "--boot", c.boot, "--memory", "1024", "--no-wait"}
 			file := write(t, "config.yaml", []byte(c.config))
 			args = append(args, "--raw-config", file)
 			osctl(t, args...)
@@ -59,8 +59,44 @@ func TestMaintenance(t *testing.T) {
 			})
 			osctlFails(t, []string{"pairing"}, append([]string{"status"}, append(paired, "wrong-code")...)...)
 			osctlFails(t, nil, append([]string{"get", "pods"}, append(paired, code[1])...)...)
+			if c.boot == "iso" {
+				testInstallFromMaintenance(t, cluster, append(paired, code[1]))
+			}
 		})
 	}
+}
+
+// testInstallFromMaintenance gives a node without a config one, and sees it start
+// from its disk with it.
+func testInstallFromMaintenance(t *testing.T, cluster string, paired []string) {
+	t.Helper()
+	disks := osctl(t, append([]string{"disks"}, paired...)...)
+	if !regexp.MustCompile(`/dev/vda +8\.0 GiB +virtio .*nothing`).MatchString(disks) {
+		t.Errorf("the disks:\n%s", disks)
+	}
+	dir := t.TempDir()
+	osctl(t, "gen", "config", cluster, "--control-plane", "10.77.0.11", "--output-dir", dir)
+	good := filepath.Join(dir, "controlplane.yaml")
+	text, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, bad := range map[string]string{
+		`unknown field "tipe"`: strings.Replace(string(text), "type: controlplane", "tipe: controlplane", 1),
+		"no disk /dev/sdz":     strings.Replace(string(text), "/dev/vda", "/dev/sdz", 1),
+	} {
+		osctlFails(t, []string{want}, append([]string{"install", "--config", write(t, "bad.yaml", []byte(bad))}, paired...)...)
+	}
+	if text := consoleOf(t, cluster); strings.Contains(text, "making the file system") {
+		t.Errorf("the disk was touched:\n%s", tail(text))
+	}
+	osctl(t, append([]string{"install", "--config", good}, paired...)...)
+	eventually(t, "the node boots from its disk", func() error {
+		if text := consoleOf(t, cluster); !strings.Contains(text, "phase slots done") || !strings.Contains(text, "phase kubernetes done") {
+			return fmt.Errorf("console so far:\n%s", tail(text))
+		}
+		return nil
+	})
 }
 
 // consoleOf returns what the cluster's first node wrote to its console.

@@ -106,3 +106,14 @@ func (c *checked) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Peek reads the manifest of a bundle without knowing who signed it, for plans
+// and messages: nodes decide by the signature.
+func Peek(from io.Reader) (Manifest, error) {
+	r := &Reader{archive: tar.NewReader(from)}
+	text, err := r.small(manifestName, maxManifest)
+	if err != nil {
+		return Manifest{}, err
+	}
+	return decodeManifest(text)
+}

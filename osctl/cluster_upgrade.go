@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson-os/keelson/pkg/api/cluster"
+	"github.com/keelson-os/keelson/pkg/api/etcd"
+	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/api/upgrade"
+	"github.com/keelson-os/keelson/pkg/osbundle"
+)
+
+// clusterUpgradeOptions are the flags of cluster upgrade.
+type clusterUpgradeOptions struct {
+	upgradeOptions
+	dryRun  bool
+	workers int
+}
+
+func (app *app) clusterUpgradeCommand() *cobra.Command {
+	options := &clusterUpgradeOptions{}
+	command := &cobra.Command{
+		Use: "upgrade --image FILE", Short: "Update every node of the cluster, one after the other", Args: cobra.NoArgs,
+		Long: `Update every node of the current context's cluster: the control-plane nodes one
+after the other, then the workers, so many at a time. Before each, all nodes must be
+healthy and etcd without alarms; each must be found healthy with its new image before
+the next. At the first that is not, it stops: the others keep what they have. Started
+again it goes on with what is left.`,
+		Example: `  osctl cluster upgrade --image _out/keelson.bundle --dry-run
+  osctl cluster upgrade --image _out/keelson.bundle --workers 3`,
+	}
+	flags := command.Flags()
+	flags.StringVar(&options.image, "image", "", "the OS bundle: a file, which is read once for each node")
+	flags.BoolVar(&options.dryRun, "dry-run", false, "only say what would be done")
+	flags.IntVar(&options.workers, "workers", 1, "how many workers are updated at a time")
+	flags.BoolVar(&options.downgrade, "downgrade", false, "take an older version, too, which may not read what the newer one wrote")
+	flags.DurationVar(&options.timeout, "timeout", upgradeWait, "how long to wait for each node")
+	_ = command.MarkFlagRequired("image") // it is there
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		if options.workers < 1 {
+			return usagef("--workers %d: at least one", options.workers)
+		}
+		return app.clusterUpgrade(command.Context(), options)
+	}
+	return command
+}
+
+func (app *app) clusterUpgrade(ctx context.Context, options *clusterUpgradeOptions) error {
+	bundle, _, err := app.openBundle(ctx, options.image)
+	if err != nil {
+		return err
+	}
+	target, err := osbundle.Peek(bundle)
+	bundle.Close()
+	if err != nil {
+		return err
+	}
+	app.nodes = []string{everyNode}
+	nodes, err := app.fanOut(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := app.clusterImages(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	batches := planUpgrade(have, target.Name(), options.workers)
+	if err := app.printPlan(have, batches, target); err != nil || options.dryRun {
+		return err
+	}
+	for i, batch := range batches {
+		if err := app.readyForUpgrade(ctx, nodes); err != nil {
+			return fmt.Errorf("%w; not updated: %s", err, strings.Join(slices.Concat(batches[i:]...), ", "))
+		}
+		if err := app.upgradeBatch(ctx, nodes, batch, options); err != nil {
+			rest := slices.Concat(batches[i+1:]...)
+			if len(rest) == 0 {
+				return err
+			}
+			return fmt.Errorf("%w; stopped there, not updated yet: %s", err, strings.Join(rest, ", "))
+		}
+	}
+	_, err = fmt.Fprintf(app.stdout, "every node runs %s\n", target.Name())
+	return err
+}
+
+// nodeImage is what a node runs.
+type nodeImage struct {
+	name         string
+	controlPlane bool
+	image        string
+	slots        bool // it was installed
+}
+
+// clusterImages asks every node what it runs.
+func (app *app) clusterImages(ctx context.Context, nodes *fanout) ([]nodeImage, error) {
+	listed, err := nodes.nodes[0].Cluster.Nodes(ctx, &cluster.NodesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	controlPlane := map[string]bool{}
+	for _, node := range listed.GetNodes() {
+		controlPlane[node.GetName()] = node.GetControlPlane()
+	}
+	var all []nodeImage
+	for _, node := range nodes.nodes {
+		asking, cancel := context.WithTimeout(ctx, answerTimeout)
+		answer, err := node.Machine.Version(asking, &machine.VersionRequest{})
+		if err == nil {
+			_, slotsErr := node.Upgrade.Slots(asking, &upgrade.SlotsRequest{})
+			all = append(all, nodeImage{node.name, controlPlane[node.name], imageName(answer), slotsErr == nil})
+		}
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("%s does not answer: %w; a cluster is updated only when all of it works", node.name, err)
+		}
+	}
+	return all, nil
+}
+
+// planUpgrade says which nodes are updated, and which of them at a time.
+func planUpgrade(nodes []nodeImage, target string, workers int) (batches [][]string) {
+	var rest []string
+	for _, node := range nodes {
+		switch {
+		case node.image == target || !node.slots:
+		case node.controlPlane:
+			batches = append(batches, []string{node.name})
+		default:
+			rest = append(rest, node.name)
+		}
+	}
+	for batch := range slices.Chunk(rest, workers) {
+		batches = append(batches, batch)
+	}
+	return batches
+}
+
+func (app *app) printPlan(nodes []nodeImage, batches [][]string, target osbundle.Manifest) error {
+	table := newTable("NODE", "ROLE", "RUNS", "STEP")
+	for _, node := range nodes {
+		role, step := "worker", "stays"
+		if node.controlPlane {
+			role = "control plane"
+		}
+		if !node.slots {
+			step = "stays: it was given its image, and has no slots"
+		}
+		for i, batch := range batches {
+			if slices.Contains(batch, node.name) {
+				step = fmt.Sprintf("%d of %d: %s", i+1, len(batches), target.Name())
+			}
+		}
+		table.add(node.name, role, node.image, step)
+	}
+	return app.print(table)
+}
+
+// readyForUpgrade tells whether the cluster can do without a node for a while.
+func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout) error {
+	for _, node := range nodes.nodes {
+		asking, cancel := context.WithTimeout(ctx, answerTimeout)
+		answer, err := node.Cluster.Health(asking, &cluster.HealthRequest{})
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s does not answer: %w", node.name, err)
+		}
+		if !answer.GetHealthy() {
+			return fmt.Errorf("%s is not healthy: %s", node.name, firstFailed(answer))
+		}
+	}
+	asking, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	alarms, err := nodes.nodes[0].Etcd.Alarms(asking, &etcd.AlarmsRequest{})
+	if err != nil {
+		return fmt.Errorf("ask for etcd's alarms: %w", err)
+	}
+	if list := alarms.GetAlarms(); len(list) > 0 {
+		return fmt.Errorf("etcd has an alarm: %s of %s; see osctl etcd alarms", list[0].GetAlarm(), list[0].GetMember())
+	}
+	return nil
+}
+
+// upgradeBatch updates some nodes at once and waits for all of them.
+func (app *app) upgradeBatch(ctx context.Context, nodes *fanout, batch []string, options *clusterUpgradeOptions) error {
+	each := options.upgradeOptions
+	each.wait = true
+	var mu sync.Mutex
+	var failed []error
+	var done sync.WaitGroup
+	for _, node := range nodes.nodes {
+		if !slices.Contains(batch, node.name) {
+			continue
+		}
+		done.Go(func() {
+			if err := app.upgradeInTurn(ctx, node, each); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, fmt.Errorf("%s: %w", node.name, err))
+			}
+		})
+	}
+	done.Wait()
+	return errors.Join(failed...)
+}
+
+// upgradeInTurn updates one node and waits until the cluster has it back.
+func (app *app) upgradeInTurn(ctx context.Context, node *askedNode, options upgradeOptions) error {
+	if err := app.upgrade(ctx, node, &options); err != nil {
+		return err
+	}
+	return app.waitNodeHealthy(ctx, node, min(options.timeout, 10*time.Minute))
+}
