@@ -207,8 +207,8 @@ func testPanickingUpdate(t *testing.T) {
 }
 
 func testUnhealthyUpdate(t *testing.T) {
-	// kubelet does not run where containers' memory cannot be limited.
-	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "b", "kubelet")
+	// No service starts where its memory cannot be limited: not even the API.
+	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "b", "memory.max")
 }
 
 func testNextUpdateAndRollback(t *testing.T) {
