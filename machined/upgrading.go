@@ -97,7 +97,7 @@ func (n *node) openSlots(ctx context.Context) error {
 
 // noteBoot remembers how far the boot of an image on probation got.
 func (n *node) noteBoot(reached string) {
-	if n.slots == nil || !n.slots.OnProbation() {
+	if n.slots == nil || !n.slots.OnProbation() || n.Status().GetStage() == stopping {
 		return
 	}
 	if err := n.slots.Note(reached, n.Status().GetProblems()); err != nil {
@@ -185,7 +185,7 @@ func (n *node) bless() error {
 func (n *node) goBack(ctx context.Context, wrong []string) error {
 	why := fmt.Sprintf("not healthy within %s: %s", n.probationTime(), strings.Join(wrong, "; "))
 	n.events.Publish(api.KindMachine, "update", "given up", why)
-	if err := n.slots.Condemn(upgrade.Running, wrong); err != nil {
+	if err := n.slots.Condemn(wrong); err != nil {
 		return fmt.Errorf("%s; going on all the same: %w", why, err)
 	}
 	n.log.Error("going back to the image in the other slot: " + why)

@@ -81,13 +81,21 @@ func (u *Update) note(reached string, problems []string) {
 	}
 }
 
+// reached is how far the attempt under way was when it was last noted.
+func (u *Update) reached() string {
+	if len(u.Attempts) == 0 {
+		return ""
+	}
+	return u.Attempts[len(u.Attempts)-1].Reached
+}
+
 // explain says why an update whose tries are used up failed, after so many boots.
 func (u *Update) explain(boots int) string {
 	if len(u.Attempts) == 0 {
-		return fmt.Sprintf("in %d boots it did not get as far as its first program: its kernel cannot be loaded, panics or hangs, or its root image is damaged", boots)
+		return fmt.Sprintf("in %s it did not get as far as its first program: its kernel cannot be loaded, panics or hangs, or its root image is damaged", countBoots(boots))
 	}
 	last := u.Attempts[len(u.Attempts)-1]
-	text := fmt.Sprintf("it was not healthy in %d boots; ", max(boots, len(u.Attempts)))
+	text := fmt.Sprintf("it was not healthy in %s; ", countBoots(max(boots, len(u.Attempts))))
 	switch last.Reached {
 	case "":
 		text += "the last one ended in the first phase"
@@ -102,6 +110,13 @@ func (u *Update) explain(boots int) string {
 		text += ", and then panicked or hung"
 	}
 	return text
+}
+
+func countBoots(n int) string {
+	if n == 1 {
+		return "one boot"
+	}
+	return fmt.Sprintf("%d boots", n)
 }
 
 // Running is an Attempt's Reached when the boot sequence is done.

@@ -161,18 +161,18 @@ func (u *Upgrader) Bless() error {
 
 // Condemn gives the running image's remaining tries up, because of why. It
 // refuses when the other slot has nothing better.
-func (u *Upgrader) Condemn(reached string, problems []string) error {
+func (u *Upgrader) Condemn(problems []string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	last := u.record.Update
 	if !u.probation || last == nil {
 		return errors.New("the running image is not on probation")
 	}
-	last.note(reached, problems)
+	last.note(last.reached(), problems)
 	if err := u.writeRecord(); err != nil {
 		return err
 	}
-	return u.changeOwn(func(own *osdisk.Entry) { own.Done, own.Left = own.Done+own.Left, 0 })
+	return u.changeOwn(func(own *osdisk.Entry) { own.Left = 0 })
 }
 
 // changeOwn renames the running image's entry, if there is another to boot.

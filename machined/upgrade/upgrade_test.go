@@ -262,14 +262,14 @@ func TestAnUpdateThatFailsIsToldOfAndTheNextOneWorks(t *testing.T) {
 	}
 	count(t, u, osdisk.SlotB)
 	bad, _ := boot(t, disk, osdisk.SlotB)
-	if err := bad.Condemn("kubernetes", []string{"kubelet: broken"}); err != nil {
+	if err := errors.Join(bad.Note("kubernetes", nil), bad.Condemn([]string{"kubelet: broken"})); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t, bad); got != "keelson-1-a.efi keelson-2-b+0-3.efi" {
+	if got := names(t, bad); got != "keelson-1-a.efi keelson-2-b+0-1.efi" {
 		t.Errorf("condemned: entries %s", got)
 	}
 	u, failed := boot(t, disk, osdisk.SlotA)
-	if failed == nil || !strings.Contains(failed.Why, "kubelet: broken") || u.Last().Outcome != Failed {
+	if failed == nil || !strings.Contains(failed.Why, "in one boot; the last one got as far as the end of phase kubernetes, with: kubelet: broken") || u.Last().Outcome != Failed {
 		t.Errorf("told of %+v", failed)
 	}
 	if got := names(t, u); got != "keelson-1-a.efi" {
