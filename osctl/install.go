@@ -40,18 +40,10 @@ maintenance mode answers too, with what its console shows:
 }
 
 func printDisks(nodes *fanout, answers []answer[*install.DisksResponse]) error {
-	columns := []string{"DISK", "SIZE", "TRANSPORT", "MODEL", "SERIAL", "WWN", "CONTENT"}
-	if nodes.labelled {
-		columns = append([]string{"NODE"}, columns...)
-	}
-	table := newTable(columns...)
+	table := newTable("NODE", "DISK", "SIZE", "TRANSPORT", "MODEL", "SERIAL", "WWN", "CONTENT")
 	for _, one := range answers {
 		for _, disk := range one.value.GetDisks() {
-			row := []any{disk.GetPath(), size(disk.GetSize()), disk.GetTransport(), disk.GetModel(), disk.GetSerial(), disk.GetWwn(), disk.GetContent()}
-			if nodes.labelled {
-				row = append([]any{one.node.name}, row...)
-			}
-			table.add(row...)
+			table.add(one.node.name, disk.GetPath(), size(disk.GetSize()), disk.GetTransport(), disk.GetModel(), disk.GetSerial(), disk.GetWwn(), disk.GetContent())
 		}
 	}
 	return nodes.print(table)

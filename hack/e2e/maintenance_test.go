@@ -18,7 +18,7 @@ func TestMaintenance(t *testing.T) {
 		config, boot string
 		want         []string
 	}{
-		"none":    {"", "iso", []string{"no machine config", "/dev/vda (8192 MiB, virtio, serial data): nothing"}},
+		"none":    {"", "iso", []string{"no machine config", "/dev/vda (8192 MiB, virtio, serial data, rotational): nothing"}},
 		"unknown": {"apiVersion: keelson/v1\nkind: Machine\ntype: controlplane\nhostnam: x\n", "direct", []string{":4:", "hostnam", "hostname"}},
 	} {
 		t.Run(name, func(t *testing.T) {
