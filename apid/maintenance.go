@@ -27,8 +27,8 @@ const (
 	minPairingCode = 6
 )
 
-// paired is whoever holds the pairing code, and so stands at a machine that has no
-// data yet: an administrator of it.
+// paired is whoever holds the pairing code, and so stands at the machine: an
+// administrator of it.
 var paired = caller{user: "maintenance", roles: []string{identity.Admin}}
 
 func readPairingCode(file string) (string, error) {

@@ -57,7 +57,11 @@ func (b *build) makeRootfs(ctx context.Context) error {
 		if err := b.writeSquashfs(ctx, root, partial[0]); err != nil {
 			return err
 		}
-		hash, err := addVerity(ctx, partial[0])
+		salt, err := b.veritySalt()
+		if err != nil {
+			return err
+		}
+		hash, err := addVerity(ctx, partial[0], salt)
 		if err != nil {
 			return err
 		}
@@ -83,7 +87,26 @@ func (b *build) rootfsInputs() ([]string, error) {
 	}
 	slices.Sort(inputs)
 	key, err := b.updateKey()
-	return append(inputs, b.imageName(), string(key)), err
+	if err != nil {
+		return nil, err
+	}
+	salt, err := b.veritySalt()
+	return append(inputs, b.imageName(), string(key), salt), err
+}
+
+// veritySalt stands for all that is in an image beside the root file system: two
+// images that differ in the kernel's command line alone have two root hashes, by
+// which a node tells which of them it runs.
+func (b *build) veritySalt() (string, error) {
+	var inputs []string
+	for _, file := range []string{b.path("vmlinuz"), b.path("initramfs.cpio.zst")} {
+		sum, err := b.digest(file)
+		if err != nil {
+			return "", err
+		}
+		inputs = append(inputs, sum)
+	}
+	return digestOf(append(inputs, b.kernelArgs...)...), nil
 }
 
 // rootTree is the root file system.

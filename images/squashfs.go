@@ -19,9 +19,7 @@ const (
 	squashfsMagic      = "hsqs"
 	squashfsUsedOffset = 40
 
-	// A salt is public and only makes tables of hashes useless. Fixed, as the
-	// UUID is, it keeps two builds of the same inputs identical.
-	veritySalt = "6b65656c736f6e2d726f6f742d696d6167652d73616c742d303030303030303031"
+	// Fixed, it keeps two builds of the same inputs identical.
 	verityUUID = "6b65656c-736f-4e72-8f6f-740000000001"
 )
 
@@ -55,7 +53,7 @@ func (b *build) writeSquashfs(ctx context.Context, t *tree, file string) error {
 
 // addVerity appends the hash tree to a squashfs, at the first block boundary
 // after it, where stage 1 looks for it, and returns the root hash.
-func addVerity(ctx context.Context, file string) (string, error) {
+func addVerity(ctx context.Context, file, salt string) (string, error) {
 	used, err := squashfsSize(file)
 	if err != nil {
 		return "", err
@@ -67,7 +65,7 @@ func addVerity(ctx context.Context, file string) (string, error) {
 	printed, err := command(ctx, "", "veritysetup", "format", file, file,
 		"--hash=sha256", fmt.Sprintf("--data-block-size=%d", blockSize), fmt.Sprintf("--hash-block-size=%d", blockSize),
 		fmt.Sprintf("--data-blocks=%d", blocks), fmt.Sprintf("--hash-offset=%d", blocks*blockSize),
-		"--salt="+veritySalt, "--uuid="+verityUUID)
+		"--salt="+salt, "--uuid="+verityUUID)
 	if err != nil {
 		return "", err
 	}

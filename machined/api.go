@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
@@ -159,19 +160,23 @@ func (n *node) describeDisks() []string {
 	if n.config != nil {
 		return nil
 	}
-	disks, err := storage.ListDisks(n.os.Root())
+	disks, err := storage.ListDisks(n.os.Root(), n.medium())
 	if err != nil {
 		return []string{err.Error()}
 	}
 	var lines []string
-	for _, disk := range disks {
-		content, err := storage.Content(disk.Path)
-		if err != nil {
-			content = err.Error()
-		}
-		lines = append(lines, storage.Describe(disk)+": "+content)
+	for i, content := range diskContents(disks) {
+		// A disk says of itself what it likes, and this is a terminal.
+		lines = append(lines, strings.Map(printable, storage.Describe(disks[i])+": "+content))
 	}
 	return lines
+}
+
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
 }
 
 func invitation(why string, problems []string, addresses []netip.Prefix, disks []string, m *api.Maintenance) string {

@@ -46,7 +46,16 @@ func (n *node) storageOptions(config *machineconfig.Config) storage.Options {
 	if n.booted.Kind != install.Installed {
 		options.Selector = config.Machine.Install.DiskSelector
 	}
+	options.Medium = n.medium()
 	return options
+}
+
+// medium is the kernel's name of the medium that the node was booted from, if any.
+func (n *node) medium() string {
+	if n.booted.Kind != install.Medium {
+		return ""
+	}
+	return n.booted.Device
 }
 
 // readInstalledConfig reads the config that the node was installed with.
@@ -117,26 +126,52 @@ func diskOf(config *machineconfig.Config) string {
 
 // Disks implements api.Installer.
 func (n *node) Disks(context.Context) ([]*installapi.Disk, error) {
-	disks, err := storage.ListDisks(n.os.Root())
+	disks, err := storage.ListDisks(n.os.Root(), n.medium())
 	if err != nil {
 		return nil, err
 	}
+	contents := diskContents(disks)
 	var list []*installapi.Disk
-	for _, d := range disks {
-		content, err := storage.Content(d.Path)
-		if err != nil {
-			content = err.Error()
-		}
+	for i, d := range disks {
 		list = append(list, &installapi.Disk{
 			Path: d.Path, Size: d.Size, Model: d.Model, Serial: d.Serial, Wwn: d.WWN,
-			Transport: d.Transport, Rotational: d.Rotational, Content: content,
+			Transport: d.Transport, Rotational: d.Rotational, Content: contents[i],
 		})
 	}
 	return list, nil
 }
 
+// contentTime is what a disk may take to be looked at: one that is dying must not
+// hide the others.
+const contentTime = 5 * time.Second
+
+// diskContents says what is on each disk.
+func diskContents(disks []machineconfig.Disk) []string {
+	contents, found := make([]string, len(disks)), make([]chan string, len(disks))
+	for i, d := range disks {
+		found[i] = make(chan string, 1)
+		go func() {
+			content, err := storage.Content(d.Path)
+			if err != nil {
+				content = err.Error()
+			}
+			found[i] <- content
+		}()
+	}
+	late := time.After(contentTime)
+	for i := range disks {
+		select {
+		case contents[i] = <-found[i]:
+		case <-late:
+			contents[i] = "not known: it does not answer"
+			late = time.After(0)
+		}
+	}
+	return contents
+}
+
 // Install implements api.Installer.
-func (n *node) Install(ctx context.Context, text []byte, tell func(*installapi.InstallResponse) error) error {
+func (n *node) Install(_ context.Context, text []byte, tell func(*installapi.InstallResponse) error) error {
 	if n.Status().GetStage() != inMaintenance {
 		return errors.New("this node has a config: reset it first (osctl reset)")
 	}
@@ -148,10 +183,12 @@ func (n *node) Install(ctx context.Context, text []byte, tell func(*installapi.I
 		return errors.New("an installation is under way: see osctl node-events")
 	}
 	defer n.installing.Unlock()
+	// Whoever goes away leaves no disk half written.
+	ctx, cancel := context.WithTimeout(n.life, installDeadline)
+	defer cancel()
 	switch n.booted.Kind {
 	case install.Medium:
 		err = n.copyImage(ctx, config, text, func(done, total int64) {
-			// Who went away is no reason to leave a disk half written.
 			_ = tell(&installapi.InstallResponse{Disk: diskOf(config), Written: done, Total: total})
 		})
 	case install.Installed:

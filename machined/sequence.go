@@ -37,15 +37,16 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 		{"kernel modules", 2 * time.Minute, supervise.FailTask, (*node).loadModules},
 		{"limits", 10 * time.Second, supervise.IgnorePanic, (*node).raiseLimits},
 	}},
+	// Before the config: an image that cannot read it is given up as well.
+	{"slots", goOn, []task{
+		{"last update", time.Minute, supervise.FailTask, (*node).openSlots},
+	}},
 	// Without a usable config the sequence ends here: see maintenanceSequence.
 	{"config", giveUp, []task{
 		{"machine config", 5 * time.Minute, supervise.FailTask, (*node).loadConfig},
 	}},
 	{"kernel", goOn, []task{
 		{"kernel settings", time.Minute, supervise.FailTask, (*node).applyKernelSettings},
-	}},
-	{"slots", goOn, []task{
-		{"last update", time.Minute, supervise.FailTask, (*node).openSlots},
 	}},
 	{"network", retry, []task{
 		{"links and addresses", 3 * time.Minute, supervise.FailTask, (*node).bringUpNetwork},
@@ -85,7 +86,7 @@ var bootSequence = sequence{name: "boot", phases: []phase{
 
 // maintenanceSequence follows a boot that found no usable config: the node gets
 // an address, says on its console what is wrong, and waits to be asked. Nothing
-// is written to a disk.
+// is written to a disk until someone does (osctl install).
 var maintenanceSequence = sequence{name: "maintenance", phases: []phase{
 	{"kernel", goOn, []task{
 		{"kernel settings", time.Minute, supervise.FailTask, (*node).applyKernelSettings},
@@ -175,7 +176,7 @@ type node struct {
 	server     *api.Server           // from phase api
 
 	installing  sync.Mutex            // held by the one installation
-	booted      install.Source        // from phase config
+	booted      install.Source        // from phase slots
 	commandLine host.CommandLine      // from phase host
 	modules     *host.Modules         // from phase host
 	config      *machineconfig.Config // from phase config; nil in maintenance

@@ -124,7 +124,6 @@ func (n *node) raiseLimits(context.Context) error { return n.os.RaiseFileLimit(m
 
 // loadConfig finds the machine config. Any error means maintenance.
 func (n *node) loadConfig(ctx context.Context) error {
-	n.findSource()
 	url, _ := n.commandLine.Last(config.URLParameter)
 	options := config.Options{Root: n.os.Root(), URL: url, Network: n.bringUpNetwork, Log: n.log}
 	if n.booted.Kind == install.Installed {

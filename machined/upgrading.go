@@ -72,11 +72,15 @@ func (n *node) imageName() string {
 // openSlots takes over the slots of an installed node, and tells of an update
 // that did not go well.
 func (n *node) openSlots(ctx context.Context) error {
+	n.findSource()
 	if n.booted.Kind != install.Installed || n.slots != nil {
 		return nil
 	}
+	if n.modules == nil {
+		return errors.New("no modules: phase host says why")
+	}
 	if err := n.load(ctx, espModules); err != nil {
-		return err
+		n.log.Warn("modules for the ESP", "error", err) // its mount says what is missing
 	}
 	slots, failed, err := upgrade.New(upgrade.Options{
 		OS: n.os, Log: n.log, Slot: n.booted.Slot, Running: n.imageName(),
@@ -97,7 +101,7 @@ func (n *node) openSlots(ctx context.Context) error {
 
 // noteBoot remembers how far the boot of an image on probation got.
 func (n *node) noteBoot(reached string) {
-	if n.slots == nil || !n.slots.OnProbation() || n.Status().GetStage() == stopping {
+	if n.slots == nil || n.Status().GetStage() == stopping || !n.slots.OnProbation() {
 		return
 	}
 	if err := n.slots.Note(reached, n.Status().GetProblems()); err != nil {
@@ -116,6 +120,9 @@ func (n *node) watchProbation(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
+			if n.Status().GetStage() == stopping {
+				return nil
+			}
 			wrong := n.wrong(ctx)
 			if len(wrong) > 0 {
 				wellSince = time.Time{}
@@ -126,13 +133,16 @@ func (n *node) watchProbation(ctx context.Context) error {
 			case len(wrong) == 0 && now.Sub(wellSince) >= probationSettle:
 				err := n.bless()
 				if err == nil {
-					n.solved(probation)
 					return nil
 				}
-				n.problem(probation, err) // which also makes this check wrong for a while
+				n.log.Error(err.Error()) // and no problem of the node's: it is healthy
 				wellSince = time.Time{}
 			case len(wrong) > 0 && n.os.SinceBoot() >= n.probationTime():
-				return n.goBack(ctx, wrong)
+				if err := n.goBack(ctx, wrong); err != nil {
+					n.log.Error(err.Error()) // it may get well yet
+					continue
+				}
+				return nil
 			}
 		}
 	}
@@ -210,6 +220,9 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	}
 	if err := checkBundle(bundle.Manifest, options.GetDowngrade()); err != nil {
 		return err
+	}
+	if running := s.Version().GetRootHash(); running != "" && running == bundle.Manifest.RootHash {
+		return status.Errorf(codes.FailedPrecondition, "the node runs this image already: %s", s.imageName())
 	}
 	answer := func() *upgradeapi.UpgradeResponse {
 		return &upgradeapi.UpgradeResponse{From: s.imageName(), To: bundle.Manifest.Name()}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/cluster"
 	"github.com/keelson-os/keelson/pkg/api/etcd"
@@ -48,6 +50,9 @@ again it goes on with what is left.`,
 		if options.workers < 1 {
 			return usagef("--workers %d: at least one", options.workers)
 		}
+		if options.image == "-" {
+			return usagef("--image: a file, which is read once for each node")
+		}
 		return app.clusterUpgrade(command.Context(), options)
 	}
 	return command
@@ -72,12 +77,12 @@ func (app *app) clusterUpgrade(ctx context.Context, options *clusterUpgradeOptio
 	if err != nil {
 		return err
 	}
-	batches := planUpgrade(have, target.Name(), options.workers)
+	batches := planUpgrade(have, target.RootHash, options.workers)
 	if err := app.printPlan(have, batches, target); err != nil || options.dryRun {
 		return err
 	}
 	for i, batch := range batches {
-		if err := app.readyForUpgrade(ctx, nodes); err != nil {
+		if err := app.readyForUpgrade(ctx, nodes, have); err != nil {
 			return fmt.Errorf("%w; not updated: %s", err, strings.Join(slices.Concat(batches[i:]...), ", "))
 		}
 		if err := app.upgradeBatch(ctx, nodes, batch, options); err != nil {
@@ -88,7 +93,7 @@ func (app *app) clusterUpgrade(ctx context.Context, options *clusterUpgradeOptio
 			return fmt.Errorf("%w; stopped there, not updated yet: %s", err, strings.Join(rest, ", "))
 		}
 	}
-	_, err = fmt.Fprintf(app.stdout, "every node runs %s\n", target.Name())
+	_, err = fmt.Fprintf(app.stdout, "every node that has slots runs %s\n", target.Name())
 	return err
 }
 
@@ -97,6 +102,7 @@ type nodeImage struct {
 	name         string
 	controlPlane bool
 	image        string
+	rootHash     string
 	slots        bool // it was installed
 }
 
@@ -115,8 +121,12 @@ func (app *app) clusterImages(ctx context.Context, nodes *fanout) ([]nodeImage, 
 		asking, cancel := context.WithTimeout(ctx, answerTimeout)
 		answer, err := node.Machine.Version(asking, &machine.VersionRequest{})
 		if err == nil {
-			_, slotsErr := node.Upgrade.Slots(asking, &upgrade.SlotsRequest{})
-			all = append(all, nodeImage{node.name, controlPlane[node.name], imageName(answer), slotsErr == nil})
+			_, err = node.Upgrade.Slots(asking, &upgrade.SlotsRequest{})
+			hasSlots := status.Code(err) != codes.FailedPrecondition
+			if !hasSlots {
+				err = nil
+			}
+			all = append(all, nodeImage{node.name, controlPlane[node.name], imageName(answer), answer.GetRootHash(), hasSlots})
 		}
 		cancel()
 		if err != nil {
@@ -127,11 +137,11 @@ func (app *app) clusterImages(ctx context.Context, nodes *fanout) ([]nodeImage, 
 }
 
 // planUpgrade says which nodes are updated, and which of them at a time.
-func planUpgrade(nodes []nodeImage, target string, workers int) (batches [][]string) {
+func planUpgrade(nodes []nodeImage, rootHash string, workers int) (batches [][]string) {
 	var rest []string
 	for _, node := range nodes {
 		switch {
-		case node.image == target || !node.slots:
+		case node.rootHash == rootHash || !node.slots:
 		case node.controlPlane:
 			batches = append(batches, []string{node.name})
 		default:
@@ -165,7 +175,7 @@ func (app *app) printPlan(nodes []nodeImage, batches [][]string, target osbundle
 }
 
 // readyForUpgrade tells whether the cluster can do without a node for a while.
-func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout) error {
+func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout, have []nodeImage) error {
 	for _, node := range nodes.nodes {
 		asking, cancel := context.WithTimeout(ctx, answerTimeout)
 		answer, err := node.Cluster.Health(asking, &cluster.HealthRequest{})
@@ -179,7 +189,11 @@ func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	alarms, err := nodes.nodes[0].Etcd.Alarms(asking, &etcd.AlarmsRequest{})
+	member := slices.IndexFunc(have, func(node nodeImage) bool { return node.controlPlane })
+	if member < 0 {
+		return errors.New("the cluster names no control-plane node")
+	}
+	alarms, err := nodes.nodes[member].Etcd.Alarms(asking, &etcd.AlarmsRequest{})
 	if err != nil {
 		return fmt.Errorf("ask for etcd's alarms: %w", err)
 	}

@@ -6,9 +6,9 @@ import (
 )
 
 func TestPlanUpgrade(t *testing.T) {
-	const new, old = "v1.37.2", "v1.37.1"
+	const new, old = "abc", "def"
 	node := func(name, image string) nodeImage {
-		return nodeImage{name: name, controlPlane: name[0] == 'c', image: image, slots: true}
+		return nodeImage{name: name, controlPlane: name[0] == 'c', rootHash: image, slots: true}
 	}
 	all := []nodeImage{node("w1", old), node("c1", old), node("w2", old), node("c2", old), node("c3", old), node("w3", old)}
 	given := node("w4", old)

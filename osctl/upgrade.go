@@ -143,10 +143,16 @@ func (app *app) sendBundle(ctx context.Context, node *askedNode, bundle io.Reade
 	progress := app.newProgress(options.image)
 	defer progress.end()
 	sent := make(chan error, 1)
-	go func() { sent <- sendChunks(stream, bundle, total, progress, options.request()) }()
+	go func() {
+		err := sendChunks(stream, bundle, total, progress, options.request())
+		if err != nil {
+			cancel() // nobody is to wait for the rest
+		}
+		sent <- err
+	}()
 	last, err := hearUpgrade(stream)
 	cancel() // a node that refused takes no more
-	if sending := <-sent; err != nil && sending != nil && ctx.Err() == nil {
+	if sending := <-sent; err != nil && sending != nil {
 		return nil, sending
 	}
 	return last, err

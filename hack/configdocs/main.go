@@ -115,6 +115,8 @@ func typeName(kind reflect.Type) string {
 			return "names and fields"
 		}
 		return "names and texts"
+	case reflect.Pointer:
+		return typeName(kind.Elem())
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int:

@@ -62,7 +62,11 @@ func (s *upgradeService) Slots(ctx context.Context, _ *upgrade.SlotsRequest) (*u
 	if err != nil {
 		return nil, err
 	}
-	return target.Slots(ctx)
+	slots, err := target.Slots(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	return slots, nil
 }
 
 // bundleStream reads the chunks of a stream.

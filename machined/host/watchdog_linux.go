@@ -1,7 +1,6 @@
 package host
 
 import (
-	"fmt"
 	"os"
 	"time"
 
@@ -10,6 +9,10 @@ import (
 
 // WatchdogDevice is the kernel's first watchdog.
 const WatchdogDevice = "/dev/watchdog0"
+
+// silentTimeout is assumed of a watchdog that does not tell: short ones have half
+// a minute.
+const silentTimeout = 16 * time.Second
 
 // Watchdog resets the machine unless it is told in time that all is well.
 type Watchdog struct {
@@ -31,8 +34,10 @@ func OpenWatchdog(path string, timeout time.Duration) (*Watchdog, error) {
 	seconds := int(timeout / time.Second)
 	// A driver that cannot change its timeout says so; what it has is asked then.
 	_ = unix.IoctlSetPointerInt(int(file.Fd()), unix.WDIOC_SETTIMEOUT, seconds)
-	if seconds, err = unix.IoctlGetInt(int(file.Fd()), unix.WDIOC_GETTIMEOUT); err != nil {
-		return nil, fmt.Errorf("ask the watchdog %s for its timeout: %w", path, err)
+	// It runs since it was opened: one that does not tell its time gets a sign of
+	// life often.
+	if seconds, err = unix.IoctlGetInt(int(file.Fd()), unix.WDIOC_GETTIMEOUT); err != nil || seconds <= 0 {
+		seconds = int(silentTimeout / time.Second)
 	}
 	w.Timeout = time.Duration(seconds) * time.Second
 	if info, err := unix.IoctlGetWatchdogInfo(int(file.Fd())); err == nil {

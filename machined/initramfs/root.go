@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -59,17 +60,37 @@ func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.Ro
 	if err != nil {
 		return rootImage{}, nil, fmt.Errorf("list the block devices: %w", err)
 	}
+	// The node's own disk comes before a medium with the same image in it.
+	slices.SortStableFunc(devices, func(a, b fs.DirEntry) int {
+		return cmp.Compare(rank(root, a.Name()), rank(root, b.Name()))
+	})
 	seen = map[string]error{}
 	for _, device := range devices {
 		// A slash in a device's name is an exclamation mark in sysfs.
 		path := "/dev/" + strings.ReplaceAll(device.Name(), "!", "/")
-		image, err := inspectDevice(path, isWhole(root, device.Name()), open, want)
+		whole := func() bool { return isWhole(root, device.Name()) }
+		image, err := inspectDevice(path, whole, open, want)
 		if err == nil {
 			return image, seen, nil
 		}
 		seen[path] = err
 	}
 	return rootImage{}, seen, nil
+}
+
+// rank orders devices: partitions with the name of a slot are first.
+func rank(root fs.FS, name string) int {
+	uevent, err := fs.ReadFile(root, "sys/class/block/"+name+"/uevent")
+	if err != nil {
+		return 1
+	}
+	for line := range strings.Lines(string(uevent)) {
+		switch strings.TrimSpace(line) {
+		case "PARTNAME=" + osdisk.RootA.Name, "PARTNAME=" + osdisk.RootB.Name:
+			return 0
+		}
+	}
+	return 1
 }
 
 // isWhole tells whether a device is one in which the kernel looked for partitions
@@ -85,14 +106,15 @@ func isWhole(root fs.FS, name string) bool {
 
 // inspectDevice looks for the root image at a device's beginning, and, on a whole
 // one, in its partitions.
-func inspectDevice(path string, whole bool, open func(string) (*os.File, error), want verity.RootHash) (rootImage, error) {
+func inspectDevice(path string, whole func() bool, open func(string) (*os.File, error), want verity.RootHash) (rootImage, error) {
 	device, err := open(path)
 	if err != nil {
 		return rootImage{}, err
 	}
 	defer device.Close()
 	image, err := inspect(device, want)
-	if err != nil && whole {
+	// Asked only now: a disk that was just found is scanned before it can be opened.
+	if err != nil && whole() {
 		if inside, insideErr := inspectPartitions(device, want); !errors.Is(insideErr, osdisk.ErrNoTable) {
 			image, err = inside, insideErr
 		}

@@ -188,3 +188,18 @@ func TestLookForRootInAMediumsPartitions(t *testing.T) {
 		t.Errorf("found %+v, seen %v: %v", got, seen, err)
 	}
 }
+
+func TestTheNodesOwnDiskComesFirst(t *testing.T) {
+	image, root := testImage(t)
+	dir, sys := t.TempDir(), fstest.MapFS{}
+	for name, label := range map[string]string{"sda3": "Appended3", "sdb2": "ROOT-A"} {
+		if err := os.WriteFile(filepath.Join(dir, name), image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sys["sys/class/block/"+name+"/uevent"] = &fstest.MapFile{Data: []byte("DEVTYPE=partition\nPARTNAME=" + label + "\n")}
+	}
+	open := func(path string) (*os.File, error) { return os.Open(filepath.Join(dir, filepath.Base(path))) }
+	if got, seen, err := lookForRoot(sys, open, root); err != nil || got.device != "/dev/sdb2" {
+		t.Errorf("found %+v, seen %v: %v", got, seen, err)
+	}
+}

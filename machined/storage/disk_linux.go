@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,10 @@ type disk struct {
 	name string
 }
 
+// settleTime is what disks of other controllers may take longer than the first
+// that fits a selector.
+const settleTime = 3 * time.Second
+
 // findDisk waits for the one disk that is meant, and says which it is and why.
 func findDisk(ctx context.Context, uevents *host.Uevents, options Options) (path string, err error) {
 	if !options.Selector.Given() {
@@ -37,14 +42,21 @@ func findDisk(ctx context.Context, uevents *host.Uevents, options Options) (path
 	root := options.OS.Root()
 	var chosen machineconfig.Disk
 	var last error
-	err = uevents.WaitUntil(ctx, func() (bool, error) {
-		disks, err := ListDisks(root)
+	look := func() (bool, error) {
+		disks, err := ListDisks(root, options.Medium)
 		if err != nil {
 			return false, err
 		}
 		chosen, last = choose(disks, &options.Selector)
 		return !errors.Is(last, errNoMatch), nil
-	})
+	}
+	if err = uevents.WaitUntil(ctx, look); err == nil {
+		// Another one that fits may be a moment later.
+		settled, cancel := context.WithTimeout(ctx, settleTime)
+		defer cancel()
+		<-settled.Done()
+		_, err = look()
+	}
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return "", err
 	}
@@ -91,6 +103,10 @@ func openDisk(ctx context.Context, uevents *host.Uevents, options Options) (*dis
 	if _, err := fs.Stat(root, "sys/class/block/"+name+"/partition"); err == nil {
 		file.Close()
 		return nil, fmt.Errorf("%s is a partition; the disks here: %s: correct machine.install.disk", path, listDisks(root))
+	}
+	if name == options.Medium {
+		file.Close()
+		return nil, fmt.Errorf("%s is the installation medium; the disks here: %s: correct machine.install.disk", path, listDisks(root))
 	}
 	return &disk{file, path, name}, nil
 }

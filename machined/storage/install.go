@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,14 @@ func Install(ctx context.Context, options Options, what Installation) error {
 	if err != nil {
 		return err
 	}
+	if fresh && d.hasConfig(ctx, options, o, what.Config) {
+		// The medium was left in, and is what the firmware starts: a node must not
+		// erase itself at every boot.
+		return &InstalledError{d.path}
+	}
+	if err := d.checkUnused(); err != nil {
+		return err
+	}
 	if fresh {
 		if err := d.clear(o); err != nil {
 			return err
@@ -104,6 +113,24 @@ func Install(ctx context.Context, options Options, what Installation) error {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
 	return d.flush()
+}
+
+// hasConfig tells whether the disk was installed with this very config.
+func (d *disk) hasConfig(ctx context.Context, options Options, o observation, config []byte) bool {
+	if o.table == nil || !osdisk.IsOwn(o.table) || !osdisk.IsInstalled(o.table) {
+		return false
+	}
+	kept, err := d.readConfig(ctx, options, o)
+	return err == nil && bytes.Equal(kept, config)
+}
+
+// checkUnused tells whether nothing on the disk is mounted or otherwise in use.
+func (d *disk) checkUnused() error {
+	exclusive, err := os.OpenFile(d.path, os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return fmt.Errorf("%s is in use: %w", d.path, err)
+	}
+	return exclusive.Close()
 }
 
 // clear erases what would be taken for another system's later: the places at a
@@ -177,19 +204,30 @@ func withState(options Options, node string, flags uintptr, do func(dir string) 
 func ReadConfig(ctx context.Context, options Options) (config []byte, err error) {
 	setDefaults(&options)
 	err = withOwnTable(ctx, options, func(d *disk, o observation) error {
-		entry := osdisk.State.Find(o.table)
-		name := d.partitionName(options.OS.Root(), entry.Index)
-		if name == "" || entry.Attributes&formatted == 0 {
-			return os.ErrNotExist
-		}
-		return withState(options, "/dev/"+name, unix.MS_RDONLY, func(dir string) error {
-			config, err = os.ReadFile(filepath.Join(dir, configFile))
-			return err
-		})
+		config, err = d.readConfig(ctx, options, o)
+		return err
 	})
 	if err == nil && config == nil {
 		err = os.ErrNotExist // a blank disk
 	}
+	return config, err
+}
+
+func (d *disk) readConfig(ctx context.Context, options Options, o observation) (config []byte, err error) {
+	entry := osdisk.State.Find(o.table)
+	name := d.partitionName(options.OS.Root(), entry.Index)
+	if name == "" || entry.Attributes&formatted == 0 {
+		return nil, os.ErrNotExist
+	}
+	checking, cancel := context.WithTimeout(ctx, workDeadline)
+	defer cancel()
+	if _, err := checkFilesystem(checking, options.OS, "/dev/"+name, osdisk.State.Name); err != nil {
+		return nil, err
+	}
+	err = withState(options, "/dev/"+name, unix.MS_RDONLY, func(dir string) error {
+		config, err = os.ReadFile(filepath.Join(dir, configFile))
+		return err
+	})
 	return config, err
 }
 

@@ -77,6 +77,11 @@ func TestInstallOnAnEmptyDisk(t *testing.T) {
 	if err := Install(t.Context(), o, installation()); !errors.As(err, &installed) {
 		t.Errorf("installed again: %v", err)
 	}
+	same := installation()
+	same.Wipe = true // as when the medium was left in
+	if err := Install(t.Context(), o, same); !errors.As(err, &installed) {
+		t.Errorf("wiped by the config that it was installed with: %v", err)
+	}
 	again := installation()
 	again.Wipe, again.Config = true, []byte("kind: Machine\n# new\n")
 	if err := Install(t.Context(), o, again); err != nil {

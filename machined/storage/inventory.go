@@ -15,8 +15,9 @@ import (
 // noDisk matches block devices that are made of others, or that hold media.
 var noDisk = regexp.MustCompile(`^(dm-|loop|ram|zram|sr|md|nbd|fd|mtdblock)`)
 
-// ListDisks lists the disks that a node could be installed on, as sysfs tells.
-func ListDisks(root fs.FS) ([]machineconfig.Disk, error) {
+// ListDisks lists the disks that a node could be installed on, as sysfs tells:
+// all but the medium that it was booted from, by the kernel's name, if any.
+func ListDisks(root fs.FS, medium string) ([]machineconfig.Disk, error) {
 	entries, err := fs.ReadDir(root, "sys/block")
 	if err != nil {
 		return nil, fmt.Errorf("list the disks: %w", err)
@@ -25,7 +26,7 @@ func ListDisks(root fs.FS) ([]machineconfig.Disk, error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		sectors, err := strconv.ParseUint(attribute(root, name, "size"), 10, 64)
-		if noDisk.MatchString(name) || err != nil || sectors == 0 || attribute(root, name, "ro") == "1" {
+		if name == medium || noDisk.MatchString(name) || err != nil || sectors == 0 || attribute(root, name, "ro") == "1" {
 			continue
 		}
 		disks = append(disks, machineconfig.Disk{

@@ -31,7 +31,7 @@ func captured() fstest.MapFS {
 }
 
 func TestListDisks(t *testing.T) {
-	disks, err := ListDisks(captured())
+	disks, err := ListDisks(captured(), "sdc")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,10 @@ func TestListDisks(t *testing.T) {
 	if diff := cmp.Diff(want, disks); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := ListDisks(fstest.MapFS{}); !errors.Is(err, fs.ErrNotExist) {
+	if disks, err = ListDisks(captured(), "sda"); err != nil || len(disks) != 2 {
+		t.Errorf("without the medium sda: %+v, %v", disks, err)
+	}
+	if _, err := ListDisks(fstest.MapFS{}, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -64,7 +67,7 @@ func TestTransport(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	disks, err := ListDisks(captured())
+	disks, err := ListDisks(captured(), "sdc")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,11 @@ type Options struct {
 	Disk string
 	// Selector, if given, finds the disk instead.
 	Selector machineconfig.DiskSelector
-	OS       host.OS
-	Log      *slog.Logger
+	// Medium is the kernel's name of what the node was booted from, which is never
+	// the disk; "" if that is the disk, or none.
+	Medium string
+	OS     host.OS
+	Log    *slog.Logger
 	// Reserve is the user who alone may use the last blocks of /var, beside
 	// processes with CAP_SYS_RESOURCE: etcd's.
 	Reserve uint32

@@ -34,7 +34,6 @@ func (s *state) judge() verdict {
 	var v verdict
 	running, known := s.entryOf(s.booted)
 	v.probation = known && !running.Good()
-	v.remove = s.doubles()
 	u := s.record.Update
 	if u == nil || u.Outcome != Pending {
 		return v
@@ -55,7 +54,7 @@ func (s *state) judge() verdict {
 	case written.Exhausted():
 		u.Outcome, u.Why = Failed, u.explain(written.Done)
 		if known { // else it is all there is
-			v.remove = append(v.remove, written)
+			v.remove = s.entriesOf(u.Slot)
 		}
 	default:
 		return v // it is still to be tried
@@ -89,10 +88,12 @@ func newer(a, b osdisk.Entry) bool {
 	return a.Done > b.Done
 }
 
-// doubles are the entries of a slot beside its own.
-func (s *state) doubles() (list []osdisk.Entry) {
+// entriesOf are all entries of a slot. FAT has no journal: a rename that was cut
+// short leaves two names of one file. Both are to go or none: the one that stays
+// would be a file without content.
+func (s *state) entriesOf(slot osdisk.Slot) (list []osdisk.Entry) {
 	for _, e := range s.entries {
-		if own, _ := s.entryOf(e.Slot); own != e {
+		if e.Slot == slot {
 			list = append(list, e)
 		}
 	}

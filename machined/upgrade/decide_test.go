@@ -59,9 +59,10 @@ func TestJudge(t *testing.T) {
 			failed: true, outcome: Failed, attempts: 1, remove: "2b+0-3", why: "services started, with: kubelet: broken"},
 		"a failure is told of once":              {entries: "1a", booted: "a", update: &Update{Outcome: Failed, Why: "x"}, outcome: Failed, why: "x"},
 		"both slots exhausted":                   {entries: "1a+0-3 2b+0-3", booted: "b", update: &Update{Outcome: Pending}, probation: true, outcome: Pending, attempts: 1},
-		"a rename that was cut in two":           {entries: "1a 2b 2b+0-3", booted: "b", update: &Update{Outcome: Pending}, outcome: Good, remove: "2b+0-3"},
-		"a count that was cut in two":            {entries: "1a 2b+2-1 2b+3", booted: "b", update: &Update{Outcome: Pending}, probation: true, outcome: Pending, attempts: 1, remove: "2b+3"},
-		"a rollback's rename that was cut":       {entries: "1a 2b 3a", booted: "a", update: &Update{Outcome: Undone}, outcome: Undone, remove: "1a"},
+		"a rename that was cut in two":           {entries: "1a 2b 2b+0-3", booted: "b", update: &Update{Outcome: Pending}, outcome: Good},
+		"a count that was cut in two":            {entries: "1a 2b+2-1 2b+3", booted: "b", update: &Update{Outcome: Pending}, probation: true, outcome: Pending, attempts: 1},
+		"a last count that was cut in two":       {entries: "1a 2b+1-2 2b+0-3", booted: "a", update: &Update{Outcome: Pending}, failed: true, outcome: Failed, remove: "2b+1-2 2b+0-3", why: "in 3 boots"},
+		"a rollback's rename that was cut":       {entries: "1a 2b 3a", booted: "a", update: &Update{Outcome: Undone}, outcome: Undone},
 		"an entry of another update in the slot": {entries: "1a 7b+3", booted: "a", update: &Update{Outcome: Pending}, failed: true, outcome: Failed, why: "entry is gone"},
 		"no entry at all":                        {entries: "", booted: "a", update: &Update{Outcome: Good}, outcome: Good},
 	} {
@@ -83,8 +84,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Whatever the names say, judging twice is judging once, what is to be removed is
-// never what runs nor all there is, and nothing good goes but a double.
+// Whatever the names say, judging twice is judging once, and what is to be removed
+// is never what runs, nor all there is, nor one of two names of a slot's.
 func TestJudgeOverAllStates(t *testing.T) {
 	var forms []string
 	for generation := 1; generation <= 3; generation++ {
@@ -133,6 +134,8 @@ func checkState(t *testing.T, list []osdisk.Entry, booted osdisk.Slot, outcome O
 	for _, e := range list {
 		if !gone[e] {
 			left = append(left, e)
+		} else if n := len(s.entriesOf(e.Slot)); n != len(v.remove) {
+			t.Errorf("%v, booted %s, %s: of %d names of a slot %d go", list, booted, outcome, n, len(v.remove))
 		}
 	}
 	if len(left) == 0 {

@@ -28,8 +28,9 @@ func withESP(machine host.OS, node, mountPoint string, flags uintptr, do func(en
 	if err := machine.MkdirAll(mountPoint, 0o700); err != nil {
 		return err
 	}
+	// errors=continue: two names of one file, see entriesOf, can be removed.
 	flags |= unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME
-	if err := machine.Mount(node, mountPoint, "vfat", flags, "umask=0077"); err != nil {
+	if err := machine.Mount(node, mountPoint, "vfat", flags, "umask=0077,errors=continue"); err != nil {
 		return fmt.Errorf("mount the ESP (%s) on %s: %w", node, mountPoint, err)
 	}
 	err := do(entries{filepath.Join(mountPoint, osdisk.EntriesFolder)})
@@ -60,13 +61,27 @@ func (e entries) list() ([]osdisk.Entry, error) {
 func (e entries) path(entry osdisk.Entry) string { return filepath.Join(e.dir, entry.FileName()) }
 
 // rename makes an entry another one. FAT has no journal: a power cut may leave
-// both names, of one file, which judge puts in order.
+// both names, of one file, of which entryOf takes the right one.
 func (e entries) rename(from, to osdisk.Entry) error {
 	if from == to {
 		return nil
 	}
 	if err := os.Rename(e.path(from), e.path(to)); err != nil {
 		return fmt.Errorf("rename the boot entry: %w", err)
+	}
+	return e.syncEntry(to)
+}
+
+// syncEntry waits until an entry that got its name is on the disk: first the file,
+// since FAT keeps where its content is in the folder, beside the name, and writes
+// it there with the file; then the folder.
+func (e entries) syncEntry(entry osdisk.Entry) error {
+	file, err := os.Open(e.path(entry))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("write the boot entry to the disk: %w", err)
 	}
 	return e.sync()
 }
@@ -122,7 +137,7 @@ func (e entries) add(entry osdisk.Entry, kernel []byte) (err error) {
 	if err := os.Rename(path, e.path(entry)); err != nil {
 		return fmt.Errorf("make the kernel a boot entry: %w", err)
 	}
-	return e.sync()
+	return e.syncEntry(entry)
 }
 
 // forget drops what is cached of a file, so that it is read from the disk.

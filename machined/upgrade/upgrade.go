@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +38,12 @@ type Upgrader struct {
 	options Options
 	now     func() time.Time
 
-	mu        sync.Mutex // guards what follows, the ESP and META
-	record    Record
-	probation bool
+	// writing tells that an update is being written, which takes long.
+	writing   atomic.Bool
+	probation atomic.Bool
+
+	mu     sync.Mutex // guards the record, the ESP and META
+	record Record
 }
 
 // ErrBusy says that the slots are in use by another call.
@@ -68,7 +72,8 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 		return nil, nil, err
 	}
 	v = s.judge()
-	u.record, u.probation = s.record, v.probation
+	u.record = s.record
+	u.probation.Store(v.probation)
 	if v.changed {
 		err = u.writeRecord()
 	}
@@ -111,11 +116,7 @@ func (u *Upgrader) writeRecord() error {
 }
 
 // OnProbation tells whether the running image has yet to be found healthy.
-func (u *Upgrader) OnProbation() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.probation
-}
+func (u *Upgrader) OnProbation() bool { return u.probation.Load() }
 
 // Last is the last update; nil if there never was any.
 func (u *Upgrader) Last() *Update {
@@ -134,7 +135,7 @@ func (u *Upgrader) Note(reached string, problems []string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	last := u.record.Update
-	if !u.probation || last == nil || last.Outcome != Pending {
+	if !u.probation.Load() || last == nil || last.Outcome != Pending {
 		return nil
 	}
 	last.note(reached, problems)
@@ -145,13 +146,13 @@ func (u *Upgrader) Note(reached string, problems []string) error {
 func (u *Upgrader) Bless() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.probation {
+	if !u.probation.Load() {
 		return nil
 	}
 	if err := u.changeOwn(func(own *osdisk.Entry) { own.Counted, own.Left, own.Done = false, 0, 0 }); err != nil {
 		return err
 	}
-	u.probation = false
+	u.probation.Store(false)
 	if last := u.record.Update; last != nil && last.Slot == u.options.Slot {
 		last.Outcome = Good
 		return u.writeRecord()
@@ -164,15 +165,18 @@ func (u *Upgrader) Bless() error {
 func (u *Upgrader) Condemn(problems []string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	last := u.record.Update
-	if !u.probation || last == nil {
+	if !u.probation.Load() {
 		return errors.New("the running image is not on probation")
 	}
-	last.note(last.reached(), problems)
-	if err := u.writeRecord(); err != nil {
+	if err := u.changeOwn(func(own *osdisk.Entry) { own.Left = 0 }); err != nil {
 		return err
 	}
-	return u.changeOwn(func(own *osdisk.Entry) { own.Left = 0 })
+	last := u.record.Update
+	if last == nil {
+		return nil // META was lost: the entry's name decides
+	}
+	last.note(last.reached(), problems)
+	return u.writeRecord()
 }
 
 // changeOwn renames the running image's entry, if there is another to boot.
@@ -199,6 +203,9 @@ func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
 // Rollback has the image in the other slot booted next. It returns an error if
 // there is none that was ever healthy.
 func (u *Upgrader) Rollback() error {
+	if u.writing.Load() {
+		return ErrBusy
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	err := u.esp(0, func(e entries) error {
@@ -232,32 +239,31 @@ func (u *Upgrader) Rollback() error {
 // is booted next, on probation. Cut short, it leaves that slot without an entry:
 // the running image is booted again.
 func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress func(done, total int64)) error {
-	if !u.mu.TryLock() {
+	if !u.writing.CompareAndSwap(false, true) {
 		return ErrBusy
 	}
+	defer u.writing.Store(false)
+	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.probation {
+	if u.probation.Load() {
 		return errors.New("the running image is on probation itself: wait until it is healthy, or go back with osctl rollback")
 	}
 	slot := u.options.Slot.Other()
-	err := u.esp(0, func(e entries) error {
+	kernel, root, content, err := readKernel(ctx, slot, bundle)
+	if err != nil {
+		return err
+	}
+	err = u.esp(0, func(e entries) error {
 		list, err := e.list()
 		if err != nil {
 			return err
 		}
-		var old []osdisk.Entry
-		for _, entry := range list {
-			if entry.Slot == slot {
-				old = append(old, entry)
-			}
-		}
-		return e.remove(old)
+		return e.remove((&state{entries: list}).entriesOf(slot))
 	})
 	if err != nil {
 		return err
 	}
-	kernel, err := u.writeParts(ctx, slot, bundle, progress)
-	if err != nil {
+	if err := u.writeRoot(slot, root, content, progress); err != nil {
 		return err
 	}
 	return u.esp(0, func(e entries) error {
@@ -280,33 +286,35 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 // maxKernel bounds what is held in memory of a bundle, in bytes.
 const maxKernel = 128 << 20
 
-// writeParts writes the root image and returns the kernel.
-func (u *Upgrader) writeParts(ctx context.Context, slot osdisk.Slot, bundle *osbundle.Reader, progress func(done, total int64)) (kernel []byte, err error) {
+// readKernel reads what comes before the root image, which is next then: what is
+// wrong with it costs the other slot nothing.
+func readKernel(ctx context.Context, slot osdisk.Slot, bundle *osbundle.Reader) (kernel []byte, root osbundle.Part, content io.Reader, err error) {
 	for {
 		part, content, err := bundle.Next()
 		if errors.Is(err, io.EOF) {
-			return kernel, nil
+			return nil, part, nil, errors.New("the bundle has no root image")
 		}
 		if err != nil {
-			return nil, err
+			return nil, part, nil, err
 		}
 		content = stopping{ctx, content}
 		switch part.Name {
+		case osbundle.Root:
+			if size := slot.Root().Size; part.Size > int64(size) {
+				return nil, part, nil, fmt.Errorf("the bundle's root image has %d MiB, and a slot %d", part.Size>>20, size>>20)
+			}
+			return kernel, part, content, nil
 		case osbundle.Kernel:
 			if part.Size > maxKernel {
-				return nil, fmt.Errorf("the bundle's kernel has %d MiB: at most %d are taken", part.Size>>20, maxKernel>>20)
+				return nil, part, nil, fmt.Errorf("the bundle's kernel has %d MiB: at most %d are taken", part.Size>>20, maxKernel>>20)
 			}
 			if kernel, err = io.ReadAll(content); err != nil {
-				return nil, err
-			}
-		case osbundle.Root:
-			if err := u.writeRoot(slot, part, content, progress); err != nil {
-				return nil, err
+				return nil, part, nil, err
 			}
 		default:
 			// The boot loader is not replaced: nothing could go back to the old one.
 			if _, err := io.Copy(io.Discard, content); err != nil {
-				return nil, err
+				return nil, part, nil, err
 			}
 		}
 	}
@@ -314,9 +322,6 @@ func (u *Upgrader) writeParts(ctx context.Context, slot osdisk.Slot, bundle *osb
 
 func (u *Upgrader) writeRoot(slot osdisk.Slot, part osbundle.Part, content io.Reader, progress func(done, total int64)) error {
 	partition := slot.Root()
-	if part.Size > int64(partition.Size) {
-		return fmt.Errorf("the bundle's root image has %d MiB, and a slot %d", part.Size>>20, partition.Size>>20)
-	}
 	node, err := u.options.Partition(partition.Name)
 	if err != nil {
 		return err
@@ -351,9 +356,10 @@ func (s stopping) Read(b []byte) (int, error) {
 
 // Entries are the slots' boot entries, and the one that is booted next.
 func (u *Upgrader) Entries() (slots map[osdisk.Slot]osdisk.Entry, next osdisk.Entry, err error) {
-	if !u.mu.TryLock() {
+	if u.writing.Load() {
 		return nil, osdisk.Entry{}, ErrBusy
 	}
+	u.mu.Lock()
 	defer u.mu.Unlock()
 	slots = map[osdisk.Slot]osdisk.Entry{}
 	err = u.esp(unix.MS_RDONLY, func(e entries) error {

@@ -8,22 +8,6 @@ import (
 	"strings"
 )
 
-// DiskSelector finds a disk by what it is: all that is given must hold.
-type DiskSelector struct {
-	// Size compares with a size: ">= 100GiB", "< 2TB", "== 8GiB". Without an
-	// operator it is "==".
-	Size string `yaml:"size,omitempty"`
-	// Model, Serial and WWN are the disk's own words; * and ? stand for others.
-	Model  string `yaml:"model,omitempty"`
-	Serial string `yaml:"serial,omitempty"`
-	WWN    string `yaml:"wwn,omitempty"`
-	// Transport is how it is attached: "nvme", "sata", "sas", "scsi", "usb",
-	// "virtio" or "mmc".
-	Transport string `yaml:"transport,omitempty"`
-	// Rotational tells disks that turn from those that do not.
-	Rotational *bool `yaml:"rotational,omitempty"`
-}
-
 // Disk is what a selector looks at.
 type Disk struct {
 	// Path is the device node: "/dev/sda".

@@ -62,7 +62,8 @@ type Machine struct {
 	Kubelet  Kubelet `yaml:"kubelet,omitempty"`
 	// Registries says how images are pulled.
 	Registries Registries `yaml:"registries,omitempty"`
-	Update     Update     `yaml:"update,omitempty"`
+	// Update says which OS images the node takes.
+	Update Update `yaml:"update,omitempty"`
 }
 
 // Update says which OS images the node takes.
@@ -107,6 +108,24 @@ type Install struct {
 	// Wipe lets an installation from a medium erase a disk that holds something,
 	// be it another system or a node's data.
 	Wipe bool `yaml:"wipe,omitempty"`
+}
+
+// DiskSelector finds a disk by what it is: all that is given must hold.
+type DiskSelector struct {
+	// Size compares with a size: ">= 100GiB", "< 2TB", "== 8GiB". Without an
+	// operator it is "==".
+	Size string `yaml:"size,omitempty"`
+	// Model is the disk's own word for what it is; * and ? stand for others.
+	Model string `yaml:"model,omitempty"`
+	// Serial is its serial number, in the same way.
+	Serial string `yaml:"serial,omitempty"`
+	// WWN is its World Wide Name, in the same way.
+	WWN string `yaml:"wwn,omitempty"`
+	// Transport is how it is attached: "nvme", "sata", "sas", "scsi", "usb",
+	// "virtio" or "mmc".
+	Transport string `yaml:"transport,omitempty"`
+	// Rotational tells disks that turn from those that do not.
+	Rotational *bool `yaml:"rotational,omitempty"`
 }
 
 // Kernel is what is asked of the kernel beyond what the node needs itself.
