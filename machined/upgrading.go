@@ -245,6 +245,9 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	})
 	if err != nil {
 		s.events.Publish(api.KindMachine, "update", "refused", err.Error())
+		if errors.Is(err, osbundle.ErrDamaged) {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
 		return err
 	}
 	s.events.Publish(api.KindMachine, "update", "written", bundle.Manifest.Name()+" is booted next")

@@ -116,8 +116,12 @@ func TestDamagedBundles(t *testing.T) {
 		"a flipped root byte":   {func(b []byte) []byte { b[rootAt]++; return b }, "bundle's rootfs.img is damaged"},
 		"another part":          {func(b []byte) []byte { copy(b[rootAt-512:], "rootfs.img2"); return b }, "read the bundle: "},
 	} {
-		if _, _, err := readAll(test.change(bytes.Clone(whole)), keys); err == nil || !strings.Contains(err.Error(), test.want) {
+		_, _, err := readAll(test.change(bytes.Clone(whole)), keys)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+		if cut := strings.Contains(test.want, "ends") || strings.Contains(test.want, "is damaged"); cut != errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: damaged is not told from other errors: %v", name, err)
 		}
 	}
 }

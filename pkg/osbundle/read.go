@@ -11,6 +11,17 @@ import (
 	"io"
 )
 
+// ErrDamaged is every error that says that a bundle is not what was signed.
+var ErrDamaged = errors.New("the bundle is damaged")
+
+// damagedError is an ErrDamaged in words of its own.
+type damagedError string
+
+func damagedf(format string, args ...any) error { return damagedError(fmt.Sprintf(format, args...)) }
+
+func (e damagedError) Error() string        { return string(e) }
+func (e damagedError) Is(target error) bool { return target == ErrDamaged }
+
 // Reader reads a bundle from a stream.
 type Reader struct {
 	// Manifest is signed by one of the keys.
@@ -60,7 +71,7 @@ func (r *Reader) member(name string, fits func(size int64) bool) error {
 	case err != nil && name == manifestName:
 		return fmt.Errorf("%w (%w)", errNoBundle, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the bundle ends before its %s: copy or download it again", name)
+		return damagedf("the bundle ends before its %s: copy or download it again", name)
 	case err != nil:
 		return fmt.Errorf("read the bundle: %w", err)
 	case header.Name != name && name == manifestName:
@@ -100,9 +111,9 @@ func (c *checked) Read(b []byte) (int, error) {
 	c.read += int64(n)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF) && c.read < c.part.Size:
-		return n, fmt.Errorf("the bundle ends within its %s, after %d of %d bytes: copy or download it again", c.part.Name, c.read, c.part.Size)
+		return n, damagedf("the bundle ends within its %s, after %d of %d bytes: copy or download it again", c.part.Name, c.read, c.part.Size)
 	case errors.Is(err, io.EOF) && hex.EncodeToString(c.sum.Sum(nil)) != c.part.SHA256:
-		return n, fmt.Errorf("the bundle's %s is damaged: copy or download it again", c.part.Name)
+		return n, damagedf("the bundle's %s is damaged: copy or download it again", c.part.Name)
 	}
 	return n, err
 }
