@@ -21,8 +21,8 @@ func TestChooseAddsWhatIsNeededInOrder(t *testing.T) {
 		{"initramfs", "programs packages modules initramfs"},
 		{"sample kernel", "programs packages kernel sample"},
 		{"shop", "shop"},
-		{"all", "programs packages modules kernel sample rootfs initramfs sbom sizes"},
-		{"testimages all", "programs packages modules kernel sample rootfs initramfs sbom sizes testimages"},
+		{"all", "programs packages modules kernel sample initramfs rootfs uki disk bundle iso sbom sizes"},
+		{"testimages all", "programs packages modules kernel sample initramfs rootfs uki disk bundle iso sbom sizes testimages"},
 	} {
 		chosen, err := choose(strings.Fields(c.ask))
 		if err != nil {
@@ -35,7 +35,7 @@ func TestChooseAddsWhatIsNeededInOrder(t *testing.T) {
 }
 
 func TestChooseNamesTheTargetsThereAre(t *testing.T) {
-	_, err := choose([]string{"iso"})
+	_, err := choose([]string{"floppy"})
 	if err == nil || !strings.Contains(err.Error(), "rootfs") {
 		t.Errorf("error %v", err)
 	}

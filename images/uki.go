@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"debug/pe"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // bootPackage has systemd's boot loader and the stub that makes a kernel, its
@@ -91,8 +93,37 @@ func (b *build) writeUKI(ctx context.Context, stub string, sections []ukiSection
 		args = append(args, "--add-section", s.name+"="+s.file, "--change-section-vma", fmt.Sprintf("%s=%#x", s.name, next))
 		next = roundUp(next+uint64(info.Size()), blockSize)
 	}
-	_, err = command(ctx, "", "objcopy", append(args, stub, output)...)
-	return err
+	if _, err := command(ctx, "", "objcopy", append(args, stub, output)...); err != nil {
+		return err
+	}
+	return setProgramTime(output, b.epoch)
+}
+
+// setProgramTime replaces the time in an EFI program's header, which objcopy sets
+// to the present, and clears the checksum over it, which no firmware looks at (PE
+// format: the offset of the header is at 0x3c, its time 8 and its checksum 0x58
+// bytes behind that).
+func setProgramTime(file string, when time.Time) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var field [4]byte
+	if _, err := f.ReadAt(field[:], 0x3c); err != nil {
+		return fmt.Errorf("read the header of %s: %w", file, err)
+	}
+	header := int64(binary.LittleEndian.Uint32(field[:]))
+	for _, change := range []struct {
+		at    int64
+		value uint32
+	}{{header + 8, uint32(when.Unix())}, {header + 0x58, 0}} {
+		binary.LittleEndian.PutUint32(field[:], change.value)
+		if _, err := f.WriteAt(field[:], change.at); err != nil {
+			return fmt.Errorf("write the header of %s: %w", file, err)
+		}
+	}
+	return f.Close()
 }
 
 // endOfProgram is the first free page behind an EFI program's sections, as an
