@@ -42,6 +42,10 @@ func (b *build) makeISO(ctx context.Context) error {
 		if err := os.Mkdir(empty, 0o755); err != nil {
 			return err
 		}
+		// Its time becomes that of the medium's root.
+		if err := os.Chtimes(empty, b.epoch, b.epoch); err != nil {
+			return err
+		}
 		if err := b.writeMediumESP(esp); err != nil {
 			return err
 		}
