@@ -224,7 +224,7 @@ func TestReadTable(t *testing.T) {
 
 func TestFAT(t *testing.T) {
 	for _, size := range []int64{5 * mebibyte, 33 * mebibyte, 34 * mebibyte, 300 * mebibyte} {
-		f, disk := emptyDisk(t, size+mebibyte)
+		_, disk := emptyDisk(t, size+mebibyte)
 		files := []File{{"EFI/BOOT/BOOTX64.EFI", bytes.Repeat([]byte("x"), 2*mebibyte)}, {"loader/loader.conf", []byte("timeout 0\n")}}
 		syncs := 0
 		if err := WriteFAT(disk, mebibyte, size, "TEST", files, func() error { syncs++; return nil }); err != nil {
@@ -241,29 +241,9 @@ func TestFAT(t *testing.T) {
 		if _, err := ReadFATFile(disk, mebibyte, size, "EFI/none"); err == nil {
 			t.Error("a file that is not there was read")
 		}
-		again, againDisk := emptyDisk(t, size+mebibyte)
-		if err := WriteFAT(againDisk, mebibyte, size, "TEST", files, noSync); err != nil {
-			t.Fatal(err)
-		}
-		if !sameContent(t, f, again) {
-			t.Errorf("%d bytes: the same files give other bytes", size)
-		}
 	}
 	_, disk := emptyDisk(t, 5*mebibyte)
 	if err := WriteFAT(disk, 0, 5*mebibyte, "TEST", []File{{"large", make([]byte, 6*mebibyte)}}, noSync); err == nil {
 		t.Error("a file that does not fit was written")
 	}
-}
-
-func sameContent(t *testing.T, a, b *os.File) bool {
-	t.Helper()
-	one, err := os.ReadFile(a.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := os.ReadFile(b.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Equal(one, two)
 }
