@@ -24,50 +24,12 @@ import (
 // that cannot be had.
 func loopDisk(t *testing.T, size int64) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can make loop devices and mount them")
-	}
 	for _, program := range []string{mke2fs, e2fsck} {
 		if _, err := os.Stat(program); err != nil {
 			t.Skip("e2fsprogs is not installed: ", err)
 		}
 	}
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no loop devices here: ", err)
-	}
-	defer control.Close()
-	file := emptyDisk(t, size)
-	for range 10 {
-		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			t.Skip("no free loop device: ", err)
-		}
-		path := "/dev/loop" + strconv.Itoa(number)
-		device, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Skip("no loop devices here: ", err)
-		}
-		config := unix.LoopConfig{Fd: uint32(file.Fd())}
-		config.Info.Flags = unix.LO_FLAGS_PARTSCAN
-		err = unix.IoctlLoopConfigure(int(device.Fd()), &config)
-		if errors.Is(err, unix.EBUSY) { // another test was faster
-			device.Close()
-			continue
-		}
-		if err != nil {
-			t.Skip("no loop devices here: ", err)
-		}
-		t.Cleanup(func() {
-			if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
-				t.Errorf("detach %s: %v", path, err)
-			}
-			device.Close()
-		})
-		return path
-	}
-	t.Skip("every loop device was taken at once")
-	return ""
+	return hosttest.LoopDevice(t, emptyDisk(t, size), 0, 0, unix.LO_FLAGS_PARTSCAN)
 }
 
 func testOptions(t *testing.T, disk string) Options {

@@ -160,7 +160,7 @@ func (u *Upgrader) Bless() error {
 	return nil
 }
 
-// Condemn gives the running image's remaining tries up, because of why. It
+// Condemn gives the running image's remaining tries up, for these problems. It
 // refuses when the other slot has nothing better.
 func (u *Upgrader) Condemn(problems []string) error {
 	u.mu.Lock()

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/hosttest"
 	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
@@ -29,9 +29,6 @@ type partitions map[string]string
 // that cannot be had.
 func installedDisk(t *testing.T) partitions {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can make loop devices and mount them")
-	}
 	disk, err := os.Create(filepath.Join(t.TempDir(), "disk"))
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +40,7 @@ func installedDisk(t *testing.T) partitions {
 	table := osdisk.NewTable(osdisk.MinSize, 512)
 	all := partitions{}
 	for _, p := range []osdisk.Partition{osdisk.Meta, osdisk.RootA, osdisk.RootB} {
-		all[p.Name] = attach(t, disk, p.Find(table).Start*512, p.Size)
+		all[p.Name] = hosttest.LoopDevice(t, disk, p.Find(table).Start*512, p.Size, 0)
 	}
 	// Neither does each know FAT: the ESP is a small file system in memory.
 	all[osdisk.ESP.Name] = t.TempDir()
@@ -70,46 +67,6 @@ type mounted struct{ host.Linux }
 
 func (mounted) Mount(string, string, string, uintptr, string) error { return nil }
 func (mounted) Unmount(string, int) error                           { return nil }
-
-// attach makes a part of a file a loop device.
-func attach(t *testing.T, disk *os.File, offset, size uint64) string {
-	t.Helper()
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no loop devices here: ", err)
-	}
-	defer control.Close()
-	for range 10 {
-		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			t.Skip("no free loop device: ", err)
-		}
-		path := "/dev/loop" + strconv.Itoa(number)
-		device, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Skip("no loop devices here: ", err)
-		}
-		config := unix.LoopConfig{Fd: uint32(disk.Fd())}
-		config.Info.Offset, config.Info.Sizelimit = offset, size
-		err = unix.IoctlLoopConfigure(int(device.Fd()), &config)
-		if errors.Is(err, unix.EBUSY) { // another test was faster
-			device.Close()
-			continue
-		}
-		if err != nil {
-			t.Skip("no loop devices here: ", err)
-		}
-		t.Cleanup(func() {
-			if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
-				t.Errorf("detach %s: %v", path, err)
-			}
-			device.Close()
-		})
-		return path
-	}
-	t.Skip("every loop device was taken at once")
-	return ""
-}
 
 // boot is what machined does early in a boot of a slot.
 func boot(t *testing.T, disk partitions, slot osdisk.Slot) (*Upgrader, *Update) {
