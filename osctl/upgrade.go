@@ -41,8 +41,8 @@ that does not run, and restart it: its pods move to other nodes first. The node
 takes a bundle only if a key signed it that is in the running image, or in
 machine.update.keys.
 
-The new image has three boots to be found healthy in. If it panics, hangs, or is
-not healthy within twenty minutes, the node goes back to the image before by
+The new image has three boots to be found healthy in. If it panics, hangs once
+machined runs, or is not healthy within twenty minutes, the node goes back to the image before by
 itself; osctl version then tells why.`,
 		Example: `  osctl upgrade --image _out/keelson.bundle --wait
   osctl upgrade --image https://example.com/keelson.bundle --stage && osctl reboot`,

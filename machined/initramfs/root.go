@@ -123,10 +123,6 @@ func inspectDevice(path string, whole func() bool, open func(string) (*os.File, 
 	return image, err
 }
 
-// mediumSector is the unit in the table of an installation medium, whatever the
-// sectors of its drive are.
-const mediumSector = 512
-
 // inspectPartitions looks for the root image in the partitions of a medium. The
 // error is osdisk.ErrNoTable if it has none.
 func inspectPartitions(device *os.File, want verity.RootHash) (rootImage, error) {
@@ -134,7 +130,7 @@ func inspectPartitions(device *os.File, want verity.RootHash) (rootImage, error)
 	if err != nil {
 		return rootImage{}, err
 	}
-	table, err := osdisk.ReadTable(device, uint64(size)/mediumSector, mediumSector)
+	table, err := osdisk.ReadTable(device, uint64(size)/osdisk.MediumSector, osdisk.MediumSector)
 	if errors.Is(err, io.EOF) {
 		return rootImage{}, osdisk.ErrNoTable
 	}
@@ -143,7 +139,7 @@ func inspectPartitions(device *os.File, want verity.RootHash) (rootImage, error)
 	}
 	err = errors.New("GPT without a root image")
 	for _, entry := range osdisk.RootImages(table) {
-		start, length := int64(entry.Start)*mediumSector, int64(entry.End-entry.Start+1)*mediumSector
+		start, length := int64(entry.Start)*osdisk.MediumSector, int64(entry.End-entry.Start+1)*osdisk.MediumSector
 		var image rootImage
 		if image, err = inspect(io.NewSectionReader(device, start, length), want); err == nil {
 			image.start, image.size = start, length

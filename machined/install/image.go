@@ -14,10 +14,6 @@ import (
 // LoaderPath is where the root image has the boot loader.
 const LoaderPath = "/usr/share/keelson/systemd-bootx64.efi"
 
-// sectorSize is the unit in the table of a medium, whatever the sectors of its
-// drive are.
-const sectorSize = 512
-
 // Open opens the image on a medium: its kernel is read, its root image is read
 // as it is installed. Close it then.
 func Open(source Source) (image osdisk.Image, close func() error, err error) {
@@ -44,14 +40,14 @@ func read(drive *os.File) (osdisk.Image, error) {
 	if err != nil {
 		return osdisk.Image{}, err
 	}
-	table, err := osdisk.ReadTable(drive, uint64(size)/sectorSize, sectorSize)
+	table, err := osdisk.ReadTable(drive, uint64(size)/osdisk.MediumSector, osdisk.MediumSector)
 	if err != nil {
 		return osdisk.Image{}, err
 	}
 	var image osdisk.Image
 	for _, entry := range table.Partitions {
 		if entry.Type == osdisk.ESP.Type {
-			start, length := int64(entry.Start)*sectorSize, int64(entry.End-entry.Start+1)*sectorSize
+			start, length := int64(entry.Start)*osdisk.MediumSector, int64(entry.End-entry.Start+1)*osdisk.MediumSector
 			if image.Kernel, err = osdisk.ReadFATFile(file.New(drive, true), start, length, osdisk.FirmwareProgram); err != nil {
 				return osdisk.Image{}, err
 			}
@@ -61,7 +57,7 @@ func read(drive *os.File) (osdisk.Image, error) {
 	if len(roots) != 1 || image.Kernel == nil {
 		return osdisk.Image{}, fmt.Errorf("it has %d root images and a kernel of %d bytes: write it anew", len(roots), len(image.Kernel))
 	}
-	image.RootSize = int64(roots[0].End-roots[0].Start+1) * sectorSize
-	image.Root = io.NewSectionReader(drive, int64(roots[0].Start)*sectorSize, image.RootSize)
+	image.RootSize = int64(roots[0].End-roots[0].Start+1) * osdisk.MediumSector
+	image.Root = io.NewSectionReader(drive, int64(roots[0].Start)*osdisk.MediumSector, image.RootSize)
 	return image, nil
 }

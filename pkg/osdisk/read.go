@@ -10,6 +10,10 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
+// MediumSector is the unit, in bytes, in the table of an installation medium,
+// whatever the sectors of its drive are.
+const MediumSector = 512
+
 // ErrNoTable says that a disk has no GPT at its beginning.
 var ErrNoTable = errors.New("no GPT")
 
