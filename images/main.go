@@ -41,8 +41,9 @@ var targets = []target{
 	{"disk", "keelson.raw and keelson.qcow2, an installed disk", []string{"uki"}, (*build).makeDisk},
 	{"bundle", "keelson.bundle, which installed nodes are updated from", []string{"uki"}, (*build).makeBundle},
 	{"iso", "keelson.iso, the installation medium for CD and USB", []string{"uki"}, (*build).makeISO},
+	{"netboot", "keelson-netboot.efi and keelson-netboot.initrd, the same medium for network boot", []string{"iso"}, (*build).makeNetboot},
 	{"sbom", "sbom.spdx.json", []string{"rootfs", "initramfs"}, (*build).makeSBOM},
-	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "disk", "bundle", "iso", "sbom"}, (*build).makeSizes},
+	{"sizes", "sizes.json, what every part weighs", []string{"kernel", "sample", "disk", "bundle", "iso", "netboot", "sbom"}, (*build).makeSizes},
 	{"shop", "shop.tar, the images of the example shop", nil, (*build).makeShop},
 	{"testimages", "conformance/images.tar, the images of the conformance suite", nil, (*build).makeTestImages},
 }

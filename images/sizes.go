@@ -12,7 +12,7 @@ import (
 )
 
 // artefacts are the files that the targets make for others to use.
-var artefacts = []string{"vmlinuz", "initramfs.cpio.zst", "rootfs.img", "rootfs.roothash", "keelson.efi", "keelson.iso", "keelson.qcow2", "keelson.bundle", "sbom.spdx.json", "sample-web.tar"}
+var artefacts = []string{"vmlinuz", "initramfs.cpio.zst", "rootfs.img", "rootfs.roothash", "keelson.efi", "keelson.iso", "keelson-netboot.efi", "keelson-netboot.initrd", "keelson.qcow2", "keelson.bundle", "sbom.spdx.json", "sample-web.tar"}
 
 // sizes is sizes.json. All numbers are bytes.
 type sizes struct {

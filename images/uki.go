@@ -30,16 +30,19 @@ var kernelArguments = []string{"console=tty0", "console=ttyS0", "quiet", "panic=
 // makeUKI makes the unified kernel image: what the firmware or the boot loader
 // starts, with the hash of the one root image that it accepts.
 func (b *build) makeUKI(ctx context.Context) error {
-	return b.uki(ctx, b.path("keelson.efi"), b.path("initramfs.cpio.zst"))
+	return b.uki(ctx, b.path("keelson.efi"), b.path("initramfs.cpio.zst"), 0)
 }
 
-func (b *build) uki(ctx context.Context, output, initrd string) error {
+// uki makes a unified kernel image whose command line has room for so many bytes,
+// if it needs less.
+func (b *build) uki(ctx context.Context, output, initrd string, room int) error {
 	hash, err := os.ReadFile(b.path("rootfs.roothash"))
 	if err != nil {
 		return err
 	}
 	stub := filepath.Join(b.debian[bootPackage].dir, efiStub)
 	arguments := strings.Join(slices.Concat(kernelArguments, []string{"keelson.roothash=" + strings.TrimSpace(string(hash))}, b.kernelArgs), " ")
+	arguments += strings.Repeat(" ", max(0, room-len(arguments)))
 	sections := []ukiSection{
 		{name: ".osrel", text: b.osRelease()},
 		{name: ".cmdline", text: arguments},

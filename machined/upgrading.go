@@ -92,6 +92,9 @@ func (n *node) openSlots(ctx context.Context) error {
 		n.log.Error(message)
 		n.events.Publish(api.KindMachine, "update", "failed", message)
 	}
+	if slots != nil {
+		n.background(n.watch, "root image", supervise.RestartTask, n.watchRoot)
+	}
 	if slots != nil && slots.OnProbation() {
 		n.log.Info("this image is on probation until it is healthy", "within", n.probationTime())
 		n.background(n.watch, probation, supervise.RestartTask, n.watchProbation)

@@ -49,7 +49,7 @@ unless --internet is given.`,
 	flags.StringVar(&options.artifacts, "artifacts", "", "folder of the OS image (default: _out beside the folder of osctl, else in the current one)")
 	flags.StringVar(&options.accel, "accel", string(qemu.Auto), "how to run the machines: auto, kvm, tcg (emulation)")
 	flags.BoolVar(&options.internet, "internet", false, "let the machines reach the internet")
-	flags.StringVar(&options.boot, "boot", string(provision.BootDirect), "what the machines boot from: direct (QEMU starts the kernel), disk (the disk image, with UEFI), iso (an empty disk and the ISO image, with UEFI)")
+	flags.StringVar(&options.boot, "boot", string(provision.BootDirect), "what the machines boot from: direct (QEMU starts the kernel), disk (the disk image, with UEFI), iso (an empty disk and the ISO image, with UEFI), pxe, http or ipxe (an empty disk and a boot server on the network, with UEFI)")
 	flags.StringArrayVar(&options.kernelArgs, "kernel-arg", nil, "append to the kernel command line; may be repeated")
 	flags.StringVar(&options.rawConfig, "raw-config", "", "give the machines this config as it is, right or wrong, and make no context")
 	flags.BoolVar(&options.noWait, "no-wait", false, "return when the machines are started")

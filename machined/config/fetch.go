@@ -49,11 +49,11 @@ func (code statusError) permanent() bool {
 // fetch gets the config from the URL, trying again with growing delays until
 // the deadline.
 func fetch(ctx context.Context, options Options) ([]byte, Source, error) {
-	parsed, err := url.Parse(options.URL)
-	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
-		return nil, "", &FetchError{URL: "its URL", Err: errors.New("expected http://HOST/PATH or https://HOST/PATH")}
+	parsed, err := parseURL(options.URL)
+	if err != nil {
+		return nil, "", err
 	}
-	shown := (&url.URL{Scheme: parsed.Scheme, Host: parsed.Host, Path: parsed.Path}).String()
+	shown := withoutSecrets(parsed)
 	ctx, cancel := context.WithTimeout(ctx, fetchDeadline)
 	defer cancel()
 	if options.Network != nil {
@@ -61,6 +61,10 @@ func fetch(ctx context.Context, options Options) ([]byte, Source, error) {
 			return nil, Source(shown), &FetchError{URL: shown, Err: fmt.Errorf("bring up the network: %w", err)}
 		}
 	}
+	if parsed, err = expand(options, parsed.Host); err != nil {
+		return nil, Source(shown), err
+	}
+	shown = withoutSecrets(parsed)
 	client := &http.Client{Transport: options.Transport, Timeout: requestTimeout, CheckRedirect: keepEncryption}
 	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
 		text, err := get(ctx, client, parsed)
@@ -78,6 +82,19 @@ func fetch(ctx context.Context, options Options) ([]byte, Source, error) {
 			return nil, Source(shown), &FetchError{URL: shown, Err: err}
 		}
 	}
+}
+
+func parseURL(text string) (*url.URL, error) {
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
+		return nil, &FetchError{URL: "its URL", Err: errors.New("expected http://HOST/PATH or https://HOST/PATH")}
+	}
+	return parsed, nil
+}
+
+// withoutSecrets is a URL for messages.
+func withoutSecrets(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 func get(ctx context.Context, client *http.Client, from *url.URL) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 
 	"github.com/keelson-os/keelson/pkg/machineconfig"
@@ -33,11 +34,15 @@ type Options struct {
 	// Installed reads the config that the node was installed with; nil if it was
 	// not. It is fs.ErrNotExist if there is none, and the others are asked.
 	Installed func(context.Context) ([]byte, error)
-	// URL is the value of URLParameter; empty when it is not given.
+	// URL is the value of URLParameter; empty when it is not given. In it ${mac},
+	// ${uuid} and ${serial} stand for what the machine is known by.
 	URL string
 	// Network brings up enough of the network to fetch URL. It is called only
 	// when that is needed, before the first request.
 	Network func(context.Context) error
+	// MAC finds the MAC address of the network card that leads to a host; nil means
+	// to ask the kernel.
+	MAC func(host string) (net.HardwareAddr, error)
 	// Transport makes the requests; nil means http.DefaultTransport.
 	Transport http.RoundTripper
 	// Log gets a line for every try that did not succeed.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -109,6 +110,35 @@ func TestFetchTriesAgainUntilTheServerHasIt(t *testing.T) {
 			t.Errorf("source %q", source)
 		}
 	})
+}
+
+func TestTheURLMayNameTheMachine(t *testing.T) {
+	root := fstest.MapFS{"sys/class/dmi/id/product_uuid": {Data: []byte("6E5C-01\n")}}
+	server := &answers{list: []answer{{code: 200, body: goodConfig()}}}
+	opts := options(root, "http://10.0.0.1:80/${uuid}/${mac}?m=${mac}", server)
+	opts.MAC = func(host string) (net.HardwareAddr, error) {
+		if host != "10.0.0.1:80" {
+			t.Errorf("asked for the way to %s", host)
+		}
+		return net.HardwareAddr{0x52, 0x54, 0, 0xab, 0, 1}, nil
+	}
+	_, source, err := Load(t.Context(), opts)
+	if want := "http://10.0.0.1:80/6E5C-01/52:54:00:ab:00:01"; err != nil || string(source) != want || server.asked[0] != want+"?m=52:54:00:ab:00:01" {
+		t.Errorf("asked %v: %s: %v", server.asked, source, err)
+	}
+	opts.URL = "http://10.0.0.1/${serial}"
+	if _, _, err := Load(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "does not tell what ${serial} is") {
+		t.Error(err)
+	}
+}
+
+func TestTheCardTowardsAHost(t *testing.T) {
+	// The way to oneself leads through the loopback, which is no card.
+	for _, host := range []string{"127.0.0.1:80", "127.0.0.1"} {
+		if mac, err := cardTowards(host); err == nil || !strings.Contains(err.Error(), "leads through no network card") {
+			t.Errorf("%s: %v %v", host, mac, err)
+		}
+	}
 }
 
 func TestFetchGivesUp(t *testing.T) {

@@ -68,10 +68,24 @@ func run(machine host.OS) error {
 	defer uevents.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
 	defer cancel()
-	drivers, err := loadModules(ctx, machine)
+	modules, err := loadModules(ctx, machine)
 	if err != nil {
 		return err
 	}
+	if hasMedium(machine.Root()) {
+		if err := attachMedium(); err != nil {
+			return err
+		}
+	}
+	err = enterRoot(ctx, machine, uevents, host.NewDrivers(machine, modules), rootHash)
+	giveUpCtx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
+	defer cancel()
+	return errors.Join(err, giveUp(giveUpCtx, machine, modules, rootHash))
+}
+
+// enterRoot finds the root image, verifies it, and starts what is in it. It only
+// returns when that did not work.
+func enterRoot(ctx context.Context, machine host.OS, uevents *host.Uevents, drivers *host.Drivers, rootHash verity.RootHash) error {
 	root, err := findRoot(ctx, uevents, machine.Root(), drivers, rootHash)
 	if err != nil {
 		return err
@@ -79,11 +93,11 @@ func run(machine host.OS) error {
 	say(infoLevel, "root image with root hash %s found on %s", rootHash, root.device)
 	device := root.device
 	if root.size > 0 {
-		if device, err = verity.Window("medium", root.device, root.start, root.size); err != nil {
+		if device, err = verity.Window(verity.MediumDevice, root.device, root.start, root.size); err != nil {
 			return err
 		}
 	}
-	node, err := verity.Open("root", device, root.superblock, root.hashOffset, rootHash)
+	node, err := verity.Open(verity.RootDevice, device, root.superblock, root.hashOffset, rootHash)
 	if err != nil {
 		return err
 	}
@@ -92,6 +106,9 @@ func run(machine host.OS) error {
 	}
 	if err := machine.Mount(node, newRoot, "squashfs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
 		return fmt.Errorf("mount the verified root image %s: %w", node, err)
+	}
+	if err := checkProgram(newRoot + initProgram); err != nil {
+		return err
 	}
 	return switchRoot(machine)
 }
@@ -132,8 +149,8 @@ func mountKernel(machine host.OS) error {
 }
 
 // loadModules loads the modules of modulesList and what they need. The result
-// loads the drivers of what is found in this machine.
-func loadModules(ctx context.Context, machine host.OS) (*host.Drivers, error) {
+// knows all others.
+func loadModules(ctx context.Context, machine host.OS) (*host.Modules, error) {
 	list, err := fs.ReadFile(machine.Root(), modulesList)
 	if err != nil {
 		return nil, fmt.Errorf("list the modules to load: %w", err)
@@ -146,10 +163,14 @@ func loadModules(ctx context.Context, machine host.OS) (*host.Drivers, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps, unknown := modules.Plan(strings.Fields(string(list))...)
+	names := strings.Fields(string(list))
+	if hasMedium(machine.Root()) {
+		names = append(names, loopModule)
+	}
+	steps, unknown := modules.Plan(names...)
 	if err := errors.Join(unknown, host.LoadModules(ctx, machine, steps)); err != nil {
 		// One missing module need not be the one that matters.
 		say(errorLevel, "%v", err)
 	}
-	return host.NewDrivers(machine, modules), nil
+	return modules, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/keelson-os/keelson/machined/host/verity"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
@@ -32,16 +33,9 @@ type Source struct {
 	Slot osdisk.Slot
 }
 
-// The names of the devices that stage 1 makes: of the verified root, and of the
-// part of a medium that it is in.
-const (
-	rootDevice   = "root"
-	mediumDevice = "medium"
-)
-
 // Find asks the kernel what the root image is on.
 func Find(root fs.FS) (Source, error) {
-	mapped, err := mappedDevice(root, rootDevice)
+	mapped, err := mappedDevice(root, verity.RootDevice)
 	if err != nil {
 		return Source{}, err
 	}
@@ -49,7 +43,7 @@ func Find(root fs.FS) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	if medium, err := mappedDevice(root, mediumDevice); err == nil && medium == below {
+	if medium, err := mappedDevice(root, verity.MediumDevice); err == nil && medium == below {
 		drive, err := slaveOf(root, medium)
 		return Source{Kind: Medium, Device: drive}, err
 	}

@@ -1,10 +1,14 @@
 package upgrade
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
+
+// damaged is why an image that was healthy is given up.
+const damaged = "its root image on the disk is damaged"
 
 // tries is how often an update is booted before it is given up.
 const tries = 3
@@ -29,38 +33,65 @@ type verdict struct {
 	remove []osdisk.Entry
 }
 
-// judge finds out what became of the last update. It changes the record.
+// judge finds out what became of the last update, and of the image in the other
+// slot. It changes the record.
 func (s *state) judge() verdict {
 	var v verdict
 	running, known := s.entryOf(s.booted)
 	v.probation = known && !running.Good()
+	s.judgeUpdate(&v, running, known)
+	if known && running.Good() {
+		s.judgeOther(&v)
+	}
+	return v
+}
+
+// judgeUpdate finds out what became of an update that is not known to be good.
+func (s *state) judgeUpdate(v *verdict, running osdisk.Entry, known bool) {
 	u := s.record.Update
 	if u == nil || u.Outcome != Pending {
-		return v
+		return
 	}
 	if u.Slot == s.booted && known && running.Generation == u.Generation {
 		v.changed = true
 		if running.Good() { // a power cut came between the entry's blessing and the record's
 			u.Outcome = Good
-			return v
+			return
 		}
 		u.beginAttempt()
-		return v
+		return
 	}
 	written, there := s.entryOf(u.Slot)
 	switch {
 	case !there || written.Generation != u.Generation:
 		u.Outcome, u.Why = Failed, "its boot entry is gone"
 	case written.Exhausted():
-		u.Outcome, u.Why = Failed, u.explain(written.Done)
+		u.Outcome, u.Why = Failed, cmp.Or(u.Why, u.explain(written.Done))
 		if known { // else it is all there is
 			v.remove = s.entriesOf(u.Slot)
 		}
 	default:
-		return v // it is still to be tried
+		return // it is still to be tried
 	}
 	v.changed, v.failed = true, u
-	return v
+}
+
+// judgeOther finds out whether the image in the other slot was healthy once and
+// cannot be started any more: GiveUp has marked it.
+func (s *state) judgeOther(v *verdict) {
+	u := s.record.Update
+	other, there := s.entryOf(s.booted.Other())
+	if !there || !other.Exhausted() || u != nil && u.Outcome == Pending {
+		return
+	}
+	v.remove = s.entriesOf(other.Slot)
+	if u == nil || u.Slot != other.Slot || u.Generation != other.Generation {
+		u = &Update{Generation: other.Generation, Slot: other.Slot, To: "the image in slot " + string(other.Slot)}
+	}
+	if v.failed == nil && u.Outcome != Failed {
+		u.Outcome, u.Why = Failed, damaged
+		s.record.Update, v.changed, v.failed = u, true, u
+	}
 }
 
 // entryOf is a slot's entry: of several, as a power cut during a rename may leave

@@ -64,7 +64,12 @@ func TestJudge(t *testing.T) {
 		"a last count that was cut in two":       {entries: "1a 2b+1-2 2b+0-3", booted: "a", update: &Update{Outcome: Pending}, failed: true, outcome: Failed, remove: "2b+1-2 2b+0-3", why: "in 3 boots"},
 		"a rollback's rename that was cut":       {entries: "1a 2b 3a", booted: "a", update: &Update{Outcome: Undone}, outcome: Undone},
 		"an entry of another update in the slot": {entries: "1a 7b+3", booted: "a", update: &Update{Outcome: Pending}, failed: true, outcome: Failed, why: "entry is gone"},
-		"no entry at all":                        {entries: "", booted: "a", update: &Update{Outcome: Good}, outcome: Good},
+		"the other slot was given up": {
+			entries: "1a 2b+0-1", booted: "a", update: &Update{Outcome: Good}, failed: true, outcome: Failed, remove: "2b+0-1", why: "its root image on the disk is damaged"},
+		"it was given up, and gave the reason": {
+			entries: "1a 2b+0-1", booted: "a", update: &Update{Outcome: Pending, Why: "damaged: block 7", Attempts: make([]Attempt, 1)}, failed: true, outcome: Failed, attempts: 1, remove: "2b+0-1", why: "damaged: block 7"},
+		"given up, told, and not yet removed": {entries: "1a 2b+0-1", booted: "a", update: &Update{Outcome: Failed, Why: "x"}, outcome: Failed, remove: "2b+0-1", why: "x"},
+		"no entry at all":                     {entries: "", booted: "a", update: &Update{Outcome: Good}, outcome: Good},
 	} {
 		s := state{entries: entriesOf(t, test.entries), booted: test.booted}
 		if test.update != nil {

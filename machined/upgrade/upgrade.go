@@ -74,6 +74,9 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 	v = s.judge()
 	u.record = s.record
 	u.probation.Store(v.probation)
+	if v.failed != nil && v.failed.From == "" { // an image that was no update is given up
+		v.failed.From, v.failed.Written = options.Running, u.now().UTC().Truncate(time.Second)
+	}
 	if v.changed {
 		err = u.writeRecord()
 	}
@@ -176,6 +179,32 @@ func (u *Upgrader) Condemn(problems []string) error {
 		return nil // META was lost: the entry's name decides
 	}
 	last.note(last.reached(), problems)
+	return u.writeRecord()
+}
+
+// Abandon gives the running image up although it was found healthy, for what its
+// root image on the disk has become. It refuses when the other slot has nothing
+// better.
+func (u *Upgrader) Abandon(detail string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var own osdisk.Entry
+	if err := u.changeOwn(func(entry *osdisk.Entry) {
+		exhaust(entry)
+		own = *entry
+	}); err != nil {
+		return err
+	}
+	last := u.record.Update
+	if last == nil || last.Slot != own.Slot || last.Generation != own.Generation {
+		last = &Update{
+			Generation: own.Generation, Slot: own.Slot, To: u.options.Running,
+			From: "the image in slot " + string(own.Slot.Other()), Written: u.now().UTC().Truncate(time.Second),
+		}
+		u.record.Update = last
+	}
+	// The image in the other slot tells of it.
+	last.Outcome, last.Why = Pending, damaged+": "+detail
 	return u.writeRecord()
 }
 

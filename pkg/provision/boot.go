@@ -24,10 +24,16 @@ const (
 	BootDisk Boot = "disk"
 	// BootISO gives machines an empty disk, the ISO image in a CD drive, and UEFI.
 	BootISO Boot = "iso"
+	// BootPXE, BootHTTP and BootIPXE give machines an empty disk, UEFI, and a boot
+	// server on their network, of which they load the image by TFTP, by HTTP, or
+	// with the iPXE in their network card's ROM.
+	BootPXE  Boot = "pxe"
+	BootHTTP Boot = "http"
+	BootIPXE Boot = "ipxe"
 )
 
 // boots are the ways to boot, in the order of the help.
-var boots = []Boot{BootDirect, BootDisk, BootISO}
+var boots = []Boot{BootDirect, BootDisk, BootISO, BootPXE, BootHTTP, BootIPXE}
 
 // ParseBoot reads a way to boot; "" is BootDirect.
 func ParseBoot(name string) (Boot, error) {
@@ -49,13 +55,28 @@ func (b Boot) artifacts() []string {
 		return []string{diskFile}
 	case BootISO:
 		return []string{isoFile}
+	case BootPXE, BootHTTP, BootIPXE:
+		return []string{netbootFile}
 	default:
 		return []string{kernelFile, initrdFile, rootFile}
 	}
 }
 
 // firmware tells whether machines have UEFI.
-func (b Boot) firmware() bool { return b == BootDisk || b == BootISO }
+func (b Boot) firmware() bool { return b != BootDirect }
+
+// network is how machines boot over the network; "" if they do not.
+func (b Boot) network() qemu.NetworkBoot {
+	switch b {
+	case BootPXE:
+		return qemu.NetworkPXE
+	case BootHTTP:
+		return qemu.NetworkHTTP
+	case BootIPXE:
+		return qemu.NetworkIPXE
+	}
+	return ""
+}
 
 // bootFrom completes a machine with what it boots from.
 func (c *Cluster) bootFrom(n nodeSpec, m *qemu.Machine) error {
@@ -67,11 +88,14 @@ func (c *Cluster) bootFrom(n nodeSpec, m *qemu.Machine) error {
 		}
 		m.Firmware = qemu.Firmware{Code: code, Variables: c.nodeFile(n.Name, nodeVariables)}
 	}
-	switch c.spec.Boot {
-	case BootDisk:
-		return nil
-	case BootISO:
-		m.Medium = artifact(isoFile)
+	if n.HasConfig && c.spec.Boot.network() == "" {
+		m.Config = c.nodeFile(n.Name, nodeConfig)
+	}
+	if c.spec.Boot.firmware() {
+		m.NetworkBoot = c.spec.Boot.network()
+		if c.spec.Boot == BootISO {
+			m.Medium = artifact(isoFile)
+		}
 		return nil
 	}
 	args, err := kernelArgs(c.spec)

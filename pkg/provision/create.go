@@ -23,6 +23,7 @@ const (
 	rootHashFile = "rootfs.roothash"
 	diskFile     = "keelson.raw"
 	isoFile      = "keelson.iso"
+	netbootFile  = "keelson-netboot.efi"
 )
 
 // Create makes a cluster and starts its nodes, or some of them; it does not wait

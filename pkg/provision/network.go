@@ -51,6 +51,7 @@ type network struct {
 	sw       *vnet.Switch
 	faults   *faults
 	gateway  *vnet.Gateway
+	boot     *bootServer // nil if machines do not boot over the network
 	forwards []forward
 	control  net.Listener
 }
@@ -89,12 +90,21 @@ func newNetwork(dir string, s spec, log *slog.Logger) (*network, error) {
 		n.control.Close()
 		return nil, fmt.Errorf("make the gateway: %w", err)
 	}
+	if n.boot, err = newBootServer(dir, s, n.sw, log); err != nil {
+		n.gateway.Close()
+		closeForwards(n.forwards)
+		n.control.Close()
+		return nil, err
+	}
 	return n, nil
 }
 
 func (n *network) run(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.gateway.Run(groupCtx) })
+	if n.boot != nil {
+		group.Go(func() error { return n.boot.run(groupCtx) })
+	}
 	for _, f := range n.forwards {
 		group.Go(func() error { return n.gateway.Forward(groupCtx, f.listener, f.to) })
 	}

@@ -19,7 +19,7 @@ type Options struct {
 	Nodes []Node
 	// Artifacts is the folder that holds what Boot needs: vmlinuz,
 	// initramfs.cpio.zst, rootfs.img and rootfs.roothash, or keelson.raw, or
-	// keelson.iso.
+	// keelson.iso, or keelson-netboot.efi.
 	Artifacts string
 	// Boot is BootDirect unless set.
 	Boot Boot
@@ -180,7 +180,7 @@ func absoluteCommand(argv []string) ([]string, error) {
 
 // planNodes gives nodes the next numbers, and with them their addresses.
 func (s *spec) planNodes(nodes []Node) ([]nodeSpec, error) {
-	taken := map[string]bool{vnet.GatewayPort: true}
+	taken := map[string]bool{vnet.GatewayPort: true, netbootPort: true}
 	for _, n := range s.Nodes {
 		taken[n.Name] = true
 	}

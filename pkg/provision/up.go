@@ -152,9 +152,6 @@ func (c *Cluster) machine(n nodeSpec) (qemu.Machine, error) {
 	if err := c.bootFrom(n, &m); err != nil {
 		return qemu.Machine{}, err
 	}
-	if n.HasConfig {
-		m.Config = c.nodeFile(n.Name, nodeConfig)
-	}
 	return m, nil
 }
 

@@ -4,9 +4,17 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+)
+
+// The names of the devices that stage 1 makes: of the verified root, and of the
+// part of a medium that it is in.
+const (
+	RootDevice   = "root"
+	MediumDevice = "medium"
 )
 
 // sectorSize is the device mapper's unit of length, whatever the disk's is.
@@ -27,21 +35,21 @@ func makeDevice(name, kind string, sectors uint64, parameters string) (node stri
 		return "", fmt.Errorf("open the device mapper: %w (is the module dm_mod loaded?)", err)
 	}
 	defer control.Close()
-	created, err := mapper(control, unix.DM_DEV_CREATE, name, 0, nil)
+	created, _, err := mapper(control, unix.DM_DEV_CREATE, name, 0, nil)
 	if err != nil {
 		return "", fmt.Errorf("create the device %s: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
-			_, _ = mapper(control, unix.DM_DEV_REMOVE, name, 0, nil)
+			_, _, _ = mapper(control, unix.DM_DEV_REMOVE, name, 0, nil)
 		}
 	}()
 	target := encodeTarget(kind, sectors, parameters)
-	if _, err := mapper(control, unix.DM_TABLE_LOAD, name, unix.DM_READONLY_FLAG, target); err != nil {
+	if _, _, err := mapper(control, unix.DM_TABLE_LOAD, name, unix.DM_READONLY_FLAG, target); err != nil {
 		return "", fmt.Errorf("load the %s table %q: %w", kind, parameters, err)
 	}
 	// Without DM_SUSPEND_FLAG this resumes: the loaded table comes into force.
-	if _, err := mapper(control, unix.DM_DEV_SUSPEND, name, unix.DM_READONLY_FLAG, nil); err != nil {
+	if _, _, err := mapper(control, unix.DM_DEV_SUSPEND, name, unix.DM_READONLY_FLAG, nil); err != nil {
 		return "", fmt.Errorf("start the %s device %s: %w", kind, name, err)
 	}
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(created.Dev)), nil
@@ -61,10 +69,42 @@ func Close(name string) error {
 		return fmt.Errorf("open the device mapper: %w", err)
 	}
 	defer control.Close()
-	if _, err := mapper(control, unix.DM_DEV_REMOVE, name, 0, nil); err != nil {
+	if _, _, err := mapper(control, unix.DM_DEV_REMOVE, name, 0, nil); err != nil {
 		return fmt.Errorf("remove the device %s: %w", name, err)
 	}
 	return nil
+}
+
+// Damaged tells whether the kernel has met a block of the verified device called
+// name that does not match its hash.
+func Damaged(name string) (bool, error) {
+	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err != nil {
+		return false, fmt.Errorf("open the device mapper: %w", err)
+	}
+	defer control.Close()
+	const room = 512 // the answer has a header and one letter
+	_, answer, err := mapper(control, unix.DM_TABLE_STATUS, name, 0, make([]byte, room))
+	if err != nil {
+		return false, fmt.Errorf("ask for the state of the device %s: %w", name, err)
+	}
+	return parseStatus(answer)
+}
+
+// parseStatus reads the state of a device of one verity target: "V" for valid,
+// "C" for corrupted (Documentation/admin-guide/device-mapper/verity.rst).
+func parseStatus(answer []byte) (damaged bool, err error) {
+	if len(answer) < unix.SizeofDmTargetSpec {
+		return false, fmt.Errorf("the device mapper's answer has %d bytes", len(answer))
+	}
+	text, _, _ := strings.Cut(string(answer[unix.SizeofDmTargetSpec:]), "\x00")
+	switch strings.TrimSpace(text) {
+	case "V":
+		return false, nil
+	case "C":
+		return true, nil
+	}
+	return false, fmt.Errorf("the device mapper's answer %q is not that of a verified device", text)
 }
 
 // encodeTarget is one target as DM_TABLE_LOAD wants it: a header and its
@@ -83,9 +123,9 @@ func encodeTarget(kind string, sectors uint64, table string) []byte {
 }
 
 // mapper makes one device-mapper request (include/uapi/linux/dm-ioctl.h) with at
-// most one target.
-func mapper(control *os.File, request uint, name string, flags uint32, target []byte) (unix.DmIoctl, error) {
-	header := unix.DmIoctl{
+// most one target, or with as many bytes for the answer's.
+func mapper(control *os.File, request uint, name string, flags uint32, target []byte) (header unix.DmIoctl, answer []byte, err error) {
+	header = unix.DmIoctl{
 		Version:    [3]uint32{4, 0, 0}, // the oldest interface that has what is used here
 		Data_size:  uint32(unix.SizeofDmIoctl + len(target)),
 		Data_start: unix.SizeofDmIoctl,
@@ -95,7 +135,7 @@ func mapper(control *os.File, request uint, name string, flags uint32, target []
 		header.Target_count = 1
 	}
 	if len(name) >= len(header.Name) {
-		return header, fmt.Errorf("device name %q is too long", name)
+		return header, nil, fmt.Errorf("device name %q is too long", name)
 	}
 	copy(header.Name[:], name)
 	buffer, err := binary.Append(nil, binary.NativeEndian, header)
@@ -104,10 +144,10 @@ func mapper(control *os.File, request uint, name string, flags uint32, target []
 	}
 	buffer = append(buffer, target...)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), uintptr(request), uintptr(unsafe.Pointer(&buffer[0]))); errno != 0 {
-		return header, errno
+		return header, nil, errno
 	}
 	if _, err := binary.Decode(buffer, binary.NativeEndian, &header); err != nil {
-		return header, fmt.Errorf("read the device mapper's answer: %w", err)
+		return header, nil, fmt.Errorf("read the device mapper's answer: %w", err)
 	}
-	return header, nil
+	return header, buffer[min(int(header.Data_start), len(buffer)):], nil
 }

@@ -14,14 +14,16 @@ type Machine struct {
 	CPUs      int
 	MemoryMiB int
 
-	// Firmware, if set, boots from DataDisk, or else from Medium; otherwise QEMU
-	// starts Kernel with Initrd.
+	// Firmware, if set, boots from DataDisk, or else from Medium or the network;
+	// otherwise QEMU starts Kernel with Initrd.
 	Firmware   Firmware
 	Kernel     string
 	Initrd     string
 	KernelArgs string
 	// Medium is an image in a CD drive; "" for none.
 	Medium string
+	// NetworkBoot is how Firmware boots over the network; "" if it does not.
+	NetworkBoot NetworkBoot
 	// Config is a file handed to the guest as fw_cfg ConfigKey; "" for none.
 	Config string
 
@@ -36,6 +38,40 @@ type Machine struct {
 	QMPSocket string
 	// Console is the file that the serial console is appended to.
 	Console string
+}
+
+// NetworkBoot is how a machine's firmware boots over the network.
+type NetworkBoot string
+
+// What firmware can do.
+const (
+	// NetworkPXE loads a program by TFTP.
+	NetworkPXE NetworkBoot = "pxe"
+	// NetworkHTTP loads a program by HTTP.
+	NetworkHTTP NetworkBoot = "http"
+	// NetworkIPXE leaves it to iPXE in the network card's ROM.
+	NetworkIPXE NetworkBoot = "ipxe"
+)
+
+// args are the network card and what the firmware is told of it.
+func (b NetworkBoot) args(card string) []string {
+	if b == "" {
+		return []string{"-device", card + ",romfile="}
+	}
+	card += ",bootindex=2"
+	if b != NetworkIPXE {
+		card += ",romfile="
+	}
+	// What is not wanted is switched off: the firmware tries it for minutes.
+	off := []string{"IPv6Support", "IPv6PXESupport"}
+	if b == NetworkHTTP {
+		off = append(off, "IPv4PXESupport")
+	}
+	args := []string{"-device", card}
+	for _, key := range off {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/"+key+",string=n")
+	}
+	return args
 }
 
 // ConfigKey is the fw_cfg file under which a guest finds its machine config.
@@ -88,7 +124,9 @@ func (m Machine) Args() []string {
 	args = append(args,
 		// QEMU listens: the network may come, go and come back while the guest runs.
 		"-netdev", "stream,id=net,server=on,addr.type=unix,addr.path="+escape(m.NetSocket),
-		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+m.MAC,
+	)
+	args = append(args, m.NetworkBoot.args("virtio-net-pci,netdev=net,mac="+m.MAC)...)
+	args = append(args,
 		"-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng",
 		"-chardev", "file,id=console,append=on,path="+escape(m.Console), "-serial", "chardev:console",
 		"-chardev", "socket,id=qmp,server=on,wait=off,path="+escape(m.QMPSocket), "-mon", "chardev=qmp,mode=control",

@@ -92,9 +92,6 @@ func (g *Gateway) answerDHCP(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 		reply.YourIPAddr = net.IP(lease.IP.AsSlice())
 		reply.UpdateOption(dhcpv4.OptIPAddressLeaseTime(leaseTime))
 	}
-	if g.ExtendDHCP != nil {
-		g.ExtendDHCP(request, reply)
-	}
 	return reply, nil
 }
 

@@ -129,23 +129,3 @@ func TestAnswerDHCP(t *testing.T) {
 		})
 	}
 }
-
-func TestExtendDHCP(t *testing.T) {
-	g := &Gateway{GatewayOptions: GatewayOptions{Addr: gatewayAddr, Leases: leases}}
-	g.ExtendDHCP = func(request, reply *dhcpv4.DHCPv4) {
-		if request.ClassIdentifier() == "HTTPClient" {
-			reply.UpdateOption(dhcpv4.OptBootFileName("http://10.77.0.1/boot"))
-		}
-	}
-	discover, err := dhcpv4.NewDiscovery(leases[0].MAC, dhcpv4.WithOption(dhcpv4.OptClassIdentifier("HTTPClient")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	reply, err := g.answerDHCP(discover)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := reply.BootFileNameOption(); got != "http://10.77.0.1/boot" {
-		t.Errorf("boot file %q", got)
-	}
-}

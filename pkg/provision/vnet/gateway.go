@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sync/errgroup"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
@@ -36,10 +35,7 @@ type GatewayOptions struct {
 	// Internet lets guests out: their connections are made by this process,
 	// and DNS queries go to the host's resolvers. Without it nothing leaves.
 	Internet bool
-	// ExtendDHCP, if set, may change a reply before it is sent, for example
-	// to answer network boot with options 60, 66 and 67.
-	ExtendDHCP func(request, reply *dhcpv4.DHCPv4)
-	Log        *slog.Logger
+	Log      *slog.Logger
 }
 
 // Gateway is the network's first address: DHCP server, DNS server, and the

@@ -1,0 +1,54 @@
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// exhaust takes an entry's tries away, so that the loader prefers any other.
+func exhaust(entry *osdisk.Entry) {
+	entry.Counted, entry.Left, entry.Done = true, 0, entry.Done+1
+}
+
+// ErrNothingToGiveUp says that the loader does better without help: the entry that
+// was booted is counted, or is the only one.
+var ErrNothingToGiveUp = errors.New("there is nothing to give up")
+
+// GiveUp is for stage 1 of the boot, when the root image with a hash cannot be
+// started. The entry that was booted is counted if it is on probation; one that
+// was found healthy is marked here, so that the other slot is booted next, and
+// tells of it. node is the ESP, which is mounted at mountPoint meanwhile.
+func GiveUp(machine host.OS, node, mountPoint, rootHash string) (given osdisk.Entry, err error) {
+	err = withESP(machine, node, mountPoint, 0, func(e entries) error {
+		list, err := e.list()
+		if err != nil {
+			return err
+		}
+		s := state{entries: list}
+		booted, ok := chosen(list)
+		if !ok || !booted.Good() {
+			return ErrNothingToGiveUp
+		}
+		if other, there := s.entryOf(booted.Slot.Other()); !there || other.Exhausted() {
+			return fmt.Errorf("%w: the other slot has no image to go back to", ErrNothingToGiveUp)
+		}
+		// The loader has counted since it chose: what it would choose now need not be
+		// what was booted.
+		kernel, err := os.ReadFile(e.path(booted))
+		if err != nil {
+			return fmt.Errorf("read the boot entry: %w", err)
+		}
+		if !bytes.Contains(kernel, []byte(rootHash)) {
+			return ErrNothingToGiveUp
+		}
+		given = booted
+		exhaust(&given)
+		return e.rename(booted, given)
+	})
+	return given, err
+}

@@ -1,0 +1,271 @@
+package netboot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4/server4"
+	"github.com/pin/tftp/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// What is served, by HTTP; the image also by TFTP.
+const (
+	imageFile    = "keelson-netboot.efi"
+	kernelFile   = "vmlinuz"
+	initrdFile   = "initrd"
+	scriptFile   = "boot.ipxe"
+	configFolder = "configs"
+)
+
+// Options say what is served, and to whom.
+type Options struct {
+	Image *Image
+	// Address is where machines reach the HTTP server: IPv4, with the port. The
+	// other servers have the same address and their own ports.
+	Address netip.AddrPort
+	// Config returns the machine config of a machine; fs.ErrNotExist if there is
+	// none. It is nil if there are none at all.
+	Config func(net.HardwareAddr) ([]byte, error)
+	// Any answers machines that there is no config for too: they go to maintenance
+	// mode. Otherwise they boot as if this server was not there.
+	Any bool
+	// Once hands out each config once, and then leaves the machine to boot from its
+	// disk, whatever its firmware tries first.
+	Once bool
+	// Log hears of each machine that boots.
+	Log *slog.Logger
+}
+
+// Server boots machines.
+type Server struct {
+	options Options
+	// argument is added to the image's command line.
+	argument string
+
+	mu     sync.Mutex
+	served map[string]bool // MAC addresses whose config was handed out
+}
+
+// New checks the options.
+func New(options Options) (*Server, error) {
+	if !isUsable(options.Address) {
+		return nil, fmt.Errorf("machines cannot be told to boot from %s: an IPv4 address and a port are needed", options.Address)
+	}
+	if options.Config == nil && !options.Any {
+		return nil, errors.New("there are no configs, and machines without one are not to be answered: nothing would ever boot")
+	}
+	s := &Server{options: options, served: map[string]bool{}}
+	if options.Config != nil && !options.Image.Signed() {
+		// machined replaces ${mac}; iPXE does so before.
+		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}")
+	}
+	if _, err := options.Image.WithArgument(s.argument); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) url(file string) string { return "http://" + s.options.Address.String() + "/" + file }
+
+// wanted tells whether a machine is one to be booted.
+func (s *Server) wanted(mac net.HardwareAddr) bool {
+	s.mu.Lock()
+	served := s.served[mac.String()]
+	s.mu.Unlock()
+	if served && s.options.Once {
+		return false
+	}
+	if s.options.Any {
+		return true
+	}
+	_, err := s.options.Config(mac)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.options.Log.Warn("a machine's config cannot be read", "mac", mac, "error", err)
+	}
+	return err == nil
+}
+
+// Sockets are what a server listens on. It closes them.
+type Sockets struct {
+	HTTP net.Listener
+	// DHCP must hear and be able to send broadcasts.
+	DHCP, PXE, TFTP net.PacketConn
+}
+
+// Times that HTTP clients have: firmware is slow, but not forever.
+const (
+	headerTimeout = 30 * time.Second
+	bodyTimeout   = 30 * time.Minute
+)
+
+// TFTP sends again what is not answered after so long, and so often.
+const (
+	tftpTimeout = 2 * time.Second
+	tftpRetries = 8
+)
+
+// Run serves until ctx ends, or one of the servers fails.
+func (s *Server) Run(ctx context.Context, sockets Sockets) error {
+	group, ctx := errgroup.WithContext(ctx)
+	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: headerTimeout, WriteTimeout: bodyTimeout}
+	group.Go(func() error {
+		defer context.AfterFunc(ctx, func() { web.Close() })()
+		if err := web.Serve(sockets.HTTP); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	for _, dhcp := range []struct {
+		conn   net.PacketConn
+		handle server4.Handler
+	}{{sockets.DHCP, s.handleDHCP}, {sockets.PXE, s.handlePXE}} {
+		server, err := server4.NewServer("", nil, dhcp.handle, server4.WithConn(dhcp.conn))
+		if err != nil {
+			return err
+		}
+		group.Go(func() error {
+			defer context.AfterFunc(ctx, func() { server.Close() })()
+			return server.Serve()
+		})
+	}
+	group.Go(func() error {
+		files := tftp.NewServer(s.readTFTP, nil)
+		files.EnableSinglePort() // nothing but this port need pass a firewall
+		files.SetTimeout(tftpTimeout)
+		files.SetRetries(tftpRetries)
+		defer context.AfterFunc(ctx, func() {
+			files.Shutdown()
+			sockets.TFTP.Close()
+		})()
+		return files.Serve(sockets.TFTP)
+	})
+	err := group.Wait()
+	if ctx := context.Cause(ctx); errors.Is(ctx, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /"+imageFile, func(w http.ResponseWriter, r *http.Request) {
+		image, err := s.image()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		s.serve(w, r, imageFile, image)
+	})
+	mux.HandleFunc("GET /"+kernelFile, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kernelFile, s.options.Image.Kernel()) })
+	mux.HandleFunc("GET /"+initrdFile, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, initrdFile, s.options.Image.Initrd()) })
+	mux.HandleFunc("GET /"+scriptFile, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, s.script())
+	})
+	mux.HandleFunc("GET /"+configFolder+"/{mac}", s.serveConfig)
+	return mux
+}
+
+func (s *Server) image() (io.ReadSeeker, error) { return s.options.Image.WithArgument(s.argument) }
+
+// serve sends a file, or the part of it that is asked for.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, name string, content io.ReadSeeker) {
+	if r.Method == http.MethodGet {
+		s.options.Log.Info("a machine loads a file", "address", r.RemoteAddr, "file", name)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, content)
+}
+
+// script tells iPXE to boot the image's parts: of the whole image it would
+// replace the command line.
+func (s *Server) script() string {
+	arguments := s.options.Image.CommandLine()
+	if s.argument != "" {
+		arguments += " " + s.argument
+	}
+	return "#!ipxe\n" +
+		"kernel " + s.url(kernelFile) + " initrd=" + initrdFile + " " + arguments + "\n" +
+		"initrd --name " + initrdFile + " " + s.url(initrdFile) + "\n" +
+		"boot\n"
+}
+
+// serveConfig hands out a machine's config.
+func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
+	mac, err := net.ParseMAC(r.PathValue("mac"))
+	if err != nil || s.options.Config == nil {
+		http.NotFound(w, r)
+		return
+	}
+	log := s.options.Log.With("mac", mac, "address", r.RemoteAddr)
+	if !s.claim(mac) {
+		log.Warn("a machine's config was asked for again and not handed out: start anew to let the machine have it")
+		http.Error(w, "this config was handed out before", http.StatusGone)
+		return
+	}
+	config, err := s.options.Config(mac)
+	if err == nil {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, err = w.Write(config)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.unclaim(mac)
+		log.Info("there is no config for a machine: it goes to maintenance mode")
+		http.NotFound(w, r)
+	case err != nil:
+		s.unclaim(mac)
+		log.Warn("a machine did not get its config", "error", err)
+		http.Error(w, "the config cannot be read", http.StatusInternalServerError)
+	default:
+		log.Info("a machine has its config")
+	}
+}
+
+// claim notes that a config is handed out; false if it was before.
+func (s *Server) claim(mac net.HardwareAddr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.served[mac.String()] && s.options.Once {
+		return false
+	}
+	s.served[mac.String()] = true
+	return true
+}
+
+func (s *Server) unclaim(mac net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.served, mac.String())
+}
+
+// readTFTP serves the image by TFTP.
+func (s *Server) readTFTP(name string, to io.ReaderFrom) error {
+	// Firmware may ask with a slash, and some with what follows the name in the
+	// DHCP answer.
+	if path.Base(path.Clean(name)) != imageFile {
+		return fmt.Errorf("there is no %q here, only %s", name, imageFile)
+	}
+	image, err := s.image()
+	if err != nil {
+		return err
+	}
+	if sized, ok := to.(tftp.OutgoingTransfer); ok {
+		sized.SetSize(s.options.Image.size)
+		peer := sized.RemoteAddr()
+		s.options.Log.Info("a machine loads a file", "address", peer.String(), "file", imageFile)
+	}
+	_, err = to.ReadFrom(image)
+	return err
+}
