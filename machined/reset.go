@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/kubernetes"
 	"github.com/keelson-os/keelson/machined/storage"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 )
 
 // checkReset tells whether the node can be reset. It changes nothing.
-func (n *node) checkReset(ctx context.Context, config *machineconfig.Config, force bool) error {
+func (n *node) checkReset(ctx context.Context, config *machineconfig.Config, stop api.Stop) error {
 	if config == nil {
 		return errors.New("this node has no usable config, so that it is not known which disk is its own: correct the config first")
 	}
@@ -32,20 +34,34 @@ func (n *node) checkReset(ctx context.Context, config *machineconfig.Config, for
 	if err := storage.CheckWipe(ctx, n.storageOptions(config)); err != nil {
 		return err
 	}
-	if force || config.Machine.Type != machineconfig.ControlPlane {
+	if stop.Force || config.Machine.Type != machineconfig.ControlPlane || staysMember(stop) {
 		return nil
 	}
 	return checkLeaving(ctx)
 }
 
+// staysMember tells whether a node that is reset stays what it is to the others:
+// what it has of the cluster is on EPHEMERAL.
+func staysMember(stop api.Stop) bool { return slices.Contains(stop.Keep, osdisk.Ephemeral.Name) }
+
+// resetOptions are the storage's, with what this reset leaves alone.
+func (n *node) resetOptions() storage.Options {
+	options := n.storageOptions(n.config)
+	options.Keep = n.stop.Keep
+	return options
+}
+
 // leaveCluster takes the node out of its cluster.
 func (n *node) leaveCluster(ctx context.Context) error {
 	// The drain may have taken a day.
-	if err := n.checkReset(ctx, n.config, n.stop.Force); err != nil {
+	if err := n.checkReset(ctx, n.config, n.stop.Stop); err != nil {
 		return err
 	}
+	options := n.resetOptions()
+	if staysMember(n.stop.Stop) {
+		return storage.Condemn(ctx, options)
+	}
 	n.removeNode(ctx)
-	options := n.storageOptions(n.config)
 	way := departure{
 		condemn: func(ctx context.Context) error { return storage.Condemn(ctx, options) },
 		spare:   func(ctx context.Context) error { return storage.Spare(ctx, options) },
@@ -108,7 +124,7 @@ func (n *node) wipeDisk(ctx context.Context) error {
 		return nil
 	}
 	n.events.Publish(api.KindMachine, "disk", "wiping", "")
-	if err := storage.Wipe(ctx, n.storageOptions(n.config)); err != nil {
+	if err := storage.Wipe(ctx, n.resetOptions()); err != nil {
 		return fmt.Errorf("some of the old data may be left on the disk: %w", err)
 	}
 	return nil

@@ -77,7 +77,7 @@ func (n *node) RequestStop(ctx context.Context, stop api.Stop) error {
 	config, onItsWay := n.loaded, n.stage == stopping
 	n.mu.Unlock()
 	if stop.Kind == api.StopReset && !onItsWay {
-		if err := n.checkReset(ctx, config, stop.Force); err != nil {
+		if err := n.checkReset(ctx, config, stop); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func (node *fakeMachine) Reset(_ context.Context, request *machine.ResetRequest)
 	if node.resetErr != nil {
 		return nil, node.resetErr
 	}
-	node.done("reset", request.GetForce())
+	node.done(strings.Join(append([]string{"reset"}, request.GetSystemLabels()...), " "), request.GetForce())
 	return &machine.ResetResponse{}, nil
 }
 

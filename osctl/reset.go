@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keelson-os/keelson/pkg/api/machine"
 	"github.com/keelson-os/keelson/pkg/client"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // joinTime is how long a node that was reset, and has its config from elsewhere,
@@ -21,10 +24,12 @@ func (app *app) resetCommand() *cobra.Command {
 		Use: "reset", Short: "Take the node out of its cluster, erase its data, and restart it", Args: cobra.NoArgs,
 		Long: `Take the node out of its cluster, erase its data, and restart it: it then joins as
 a new machine. Its pods move to other nodes first, and a control-plane node leaves
-etcd, which is refused when the others could not go on without it.`,
+etcd, which is refused when the others could not go on without it. An installed
+node keeps its OS image, and waits for a config in maintenance mode.`,
 	}
 	flags := command.Flags()
 	force := flags.Bool("force", false, "do not move or wait for pods, and leave etcd whatever becomes of it")
+	labels := flags.StringSlice("system-labels", nil, "wipe only these partitions: STATE (config and identity), EPHEMERAL (all else); a node whose EPHEMERAL stays does not leave its cluster")
 	yes := flags.BoolP("yes", "y", false, "do not ask whether that is meant")
 	wait := flags.Bool("wait", false, "wait until the node has started again, and show what it does")
 	timeout := flags.Duration("timeout", wayDownTimeout, "how long to wait")
@@ -42,14 +47,14 @@ etcd, which is refused when the others could not go on without it.`,
 			if err != nil {
 				return fmt.Errorf("reset: %w", err)
 			}
-			if err := app.confirm("Take %s out of its cluster and erase all that it keeps?", version.GetHostname()); err != nil {
+			if err := app.confirm(resetQuestion(*labels), version.GetHostname()); err != nil {
 				return err
 			}
 		}
 		asked := app.now()
 		watch := app.watchWayDown(command.Context(), node)
 		defer watch.end()
-		if _, err := node.Machine.Reset(command.Context(), &machine.ResetRequest{Force: *force}); err != nil {
+		if _, err := node.Machine.Reset(command.Context(), &machine.ResetRequest{Force: *force, SystemLabels: *labels}); err != nil {
 			return fmt.Errorf("reset: %w", err)
 		}
 		if !*wait {
@@ -60,6 +65,17 @@ etcd, which is refused when the others could not go on without it.`,
 		return app.waitReset(command.Context(), node, watch, asked, *timeout)
 	}
 	return command
+}
+
+// resetQuestion asks whether a reset is meant, of a node to be named in it.
+func resetQuestion(labels []string) string {
+	switch {
+	case len(labels) == 0:
+		return "Take %s out of its cluster and erase all that it keeps?"
+	case slices.Contains(labels, osdisk.Ephemeral.Name):
+		return "Take %s out of its cluster and erase " + strings.Join(labels, " and ") + "?"
+	}
+	return "Restart %s and erase " + strings.Join(labels, " and ") + ", so that it waits for a config?"
 }
 
 // waitReset waits until the node is up again and tells whether it forgot what it

@@ -109,6 +109,18 @@ func TestResetAsksFirst(t *testing.T) {
 	if code := harness.run(t, "reset", "--force"); code != exitOK || !slices.Equal(node.did, []string{"forced reset"}) {
 		t.Errorf("exit code %d: %s; the node did %v", code, harness.err, node.did)
 	}
+	for labels, want := range map[string]string{
+		"STATE":           "Restart dev-1 and erase STATE, so that it waits for a config?",
+		"EPHEMERAL":       "Take dev-1 out of its cluster and erase EPHEMERAL?",
+		"EPHEMERAL,STATE": "Take dev-1 out of its cluster and erase EPHEMERAL and STATE?",
+	} {
+		node.did = nil
+		harness.stdin.Reset("y\n")
+		harness.err.Reset()
+		if code := harness.run(t, "reset", "--system-labels", labels); code != exitOK || !slices.Equal(node.did, []string{"reset " + strings.ReplaceAll(labels, ",", " ")}) || !strings.Contains(harness.err.String(), want) {
+			t.Errorf("exit code %d: %s; the node did %v", code, harness.err, node.did)
+		}
+	}
 	node.resetErr = status.Error(codes.FailedPrecondition, "this node has the only copy of the cluster's data")
 	harness.fails(t, exitError, []string{"reset: this node has the only copy"}, "reset", "--yes")
 }

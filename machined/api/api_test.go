@@ -45,7 +45,11 @@ func (n *fakeNode) Stats() (*machine.StatsResponse, error) {
 }
 func (n *fakeNode) RequestStop(_ context.Context, stop Stop) error {
 	if n.stopErr == nil {
-		n.stops = append(n.stops, map[bool]string{true: "forced "}[stop.Force]+string(stop.Kind)+" by "+stop.By)
+		what := map[bool]string{true: "forced "}[stop.Force] + string(stop.Kind)
+		if len(stop.Keep) > 0 {
+			what += " but for " + strings.Join(stop.Keep, " and ")
+		}
+		n.stops = append(n.stops, what+" by "+stop.By)
 	}
 	return n.stopErr
 }
@@ -154,11 +158,18 @@ func TestRebootIsRecordedWithItsCaller(t *testing.T) {
 	must(t, err)
 	_, err = client.Reset(deadline(t), &machine.ResetRequest{Force: true})
 	must(t, err)
-	want := []string{"reboot by eve (os:admin, os:reader)", "shutdown by a process on the node", "forced reset by a process on the node"}
+	_, err = client.Reset(deadline(t), &machine.ResetRequest{SystemLabels: []string{"STATE"}})
+	must(t, err)
+	_, err = client.Reset(deadline(t), &machine.ResetRequest{SystemLabels: []string{"STATE", "META"}})
+	refused(t, err, codes.InvalidArgument, `a reset wipes STATE and EPHEMERAL, not "META"`)
+	want := []string{
+		"reboot by eve (os:admin, os:reader)", "shutdown by a process on the node", "forced reset by a process on the node",
+		"reset but for EPHEMERAL by a process on the node",
+	}
 	if diff := cmp.Diff(want, s.node.stops); diff != "" {
 		t.Error(diff)
 	}
-	stream, err := client.Events(deadline(t), &machine.EventsRequest{Tail: 3})
+	stream, err := client.Events(deadline(t), &machine.EventsRequest{Tail: 5})
 	must(t, err)
 	event, err := stream.Recv()
 	must(t, err)

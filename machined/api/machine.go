@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -9,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/pkg/api/machine"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
 // Node is the machine as a whole, as main sees it.
@@ -30,7 +33,9 @@ type Stop struct {
 	// DrainWithin bounds the drain, if it is not zero, beyond what the config
 	// does: someone stands at the machine.
 	DrainWithin time.Duration
-	By          string
+	// Keep are the partitions that a reset leaves alone, by name.
+	Keep []string
+	By   string
 }
 
 // StopKind says what follows the way down.
@@ -71,20 +76,40 @@ func (s *machineService) Stats(context.Context, *machine.StatsRequest) (*machine
 }
 
 func (s *machineService) Reboot(ctx context.Context, request *machine.RebootRequest) (*machine.RebootResponse, error) {
-	return &machine.RebootResponse{}, s.stop(ctx, StopReboot, request.GetForce())
+	return &machine.RebootResponse{}, s.stop(ctx, Stop{Kind: StopReboot, Force: request.GetForce()})
 }
 
 func (s *machineService) Shutdown(ctx context.Context, request *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
-	return &machine.ShutdownResponse{}, s.stop(ctx, StopShutdown, request.GetForce())
+	return &machine.ShutdownResponse{}, s.stop(ctx, Stop{Kind: StopShutdown, Force: request.GetForce()})
 }
 
 func (s *machineService) Reset(ctx context.Context, request *machine.ResetRequest) (*machine.ResetResponse, error) {
-	return &machine.ResetResponse{}, s.stop(ctx, StopReset, request.GetForce())
+	keep, err := kept(request.GetSystemLabels())
+	if err != nil {
+		return nil, err
+	}
+	return &machine.ResetResponse{}, s.stop(ctx, Stop{Kind: StopReset, Force: request.GetForce(), Keep: keep})
 }
 
-func (s *machineService) stop(ctx context.Context, kind StopKind, force bool) error {
-	err := s.node.RequestStop(ctx, Stop{Kind: kind, Force: force, By: callerOf(ctx).String()})
-	if err != nil {
+// kept are the partitions that a reset leaves alone which is to wipe these.
+func kept(wiped []string) (keep []string, err error) {
+	wipeable := []string{osdisk.State.Name, osdisk.Ephemeral.Name}
+	for _, name := range wiped {
+		if !slices.Contains(wipeable, name) {
+			return nil, status.Errorf(codes.InvalidArgument, "a reset wipes %s, not %q", strings.Join(wipeable, " and "), name)
+		}
+	}
+	for _, name := range wipeable {
+		if len(wiped) > 0 && !slices.Contains(wiped, name) {
+			keep = append(keep, name)
+		}
+	}
+	return keep, nil
+}
+
+func (s *machineService) stop(ctx context.Context, stop Stop) error {
+	stop.By = callerOf(ctx).String()
+	if err := s.node.RequestStop(ctx, stop); err != nil {
 		return precondition(err)
 	}
 	return nil

@@ -42,7 +42,9 @@ type Options struct {
 	// Medium is the kernel's name of what the node was booted from, which is never
 	// the disk; "" if that is the disk, or none.
 	Medium string
-	OS     host.OS
+	// Keep are the partitions that Condemn, Spare and Wipe leave alone, by name.
+	Keep []string
+	OS   host.OS
 	Log    *slog.Logger
 	// Reserve is the user who alone may use the last blocks of /var, beside
 	// processes with CAP_SYS_RESOURCE: etcd's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
@@ -16,13 +17,19 @@ import (
 // file systems anew, whatever else happened; what Wipe does is only that nobody
 // finds the old data on the disk.
 
+// wiped are the partitions that Condemn, Spare and Wipe are about.
+func (o Options) wiped() []osdisk.Partition {
+	return slices.DeleteFunc(slices.Clone(fileSystems), func(p osdisk.Partition) bool { return slices.Contains(o.Keep, p.Name) })
+}
+
 // CheckWipe tells whether the disk can be wiped: it is there, and the node's or
 // blank. It writes nothing.
 func CheckWipe(ctx context.Context, options Options) error {
 	return withOwnTable(ctx, options, func(*disk, observation) error { return nil })
 }
 
-// Condemn makes the next Open begin with empty file systems. The disk may be in
+// Condemn makes the next Open begin with empty file systems, but for those of
+// Options.Keep. The disk may be in
 // use: what is on it stays until then.
 func Condemn(ctx context.Context, options Options) error {
 	return mark(ctx, options, func(entry *gpt.Partition) { entry.Attributes &^= formatted })
@@ -35,7 +42,7 @@ func Spare(ctx context.Context, options Options) error {
 
 func mark(ctx context.Context, options Options, change func(*gpt.Partition)) error {
 	return withOwnTable(ctx, options, func(d *disk, o observation) error {
-		for _, own := range fileSystems {
+		for _, own := range options.wiped() {
 			change(own.Find(o.table))
 		}
 		if err := osdisk.WriteTable(d, o.table, o.size); err != nil {
@@ -56,7 +63,7 @@ func Wipe(ctx context.Context, options Options) error {
 	}
 	return withOwnTable(ctx, options, func(d *disk, o observation) error {
 		var failed []error
-		for _, own := range fileSystems {
+		for _, own := range options.wiped() {
 			entry := own.Find(o.table)
 			name := d.partitionName(options.OS.Root(), entry.Index)
 			if name == "" {

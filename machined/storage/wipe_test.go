@@ -71,6 +71,26 @@ func TestCondemnDecidesWhatTheNextBootFinds(t *testing.T) {
 	}
 }
 
+func TestWhatIsKeptOfAReset(t *testing.T) {
+	for _, keep := range []osdisk.Partition{osdisk.State, osdisk.Ephemeral} {
+		o := used(t)
+		o.Keep = []string{keep.Name}
+		if err := Wipe(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, o)
+		for name, dir := range map[string]string{osdisk.State.Name: o.StateDir, osdisk.Ephemeral.Name: o.VarDir} {
+			if _, err := os.Stat(filepath.Join(dir, "kept")); (err == nil) != (name == keep.Name) {
+				t.Errorf("%s kept: what was on %s is there: %v", keep.Name, name, err == nil)
+			}
+		}
+		if !s.Formatted {
+			t.Error("nothing was made anew")
+		}
+		closeStorage(t, s)
+	}
+}
+
 func TestWipe(t *testing.T) {
 	o := used(t)
 	if err := Wipe(t.Context(), o); err != nil {

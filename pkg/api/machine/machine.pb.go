@@ -627,7 +627,11 @@ type ResetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Do not drain, and leave etcd even if the others have no quorum then, or
 	// without them knowing.
-	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	// The partitions to wipe: STATE, which has the config and the node's identity,
+	// or EPHEMERAL, which has everything else; both if none is named. A node whose
+	// EPHEMERAL stays does not leave its cluster. InvalidArgument for others.
+	SystemLabels  []string `protobuf:"bytes,2,rep,name=system_labels,json=systemLabels,proto3" json:"system_labels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -667,6 +671,13 @@ func (x *ResetRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *ResetRequest) GetSystemLabels() []string {
+	if x != nil {
+		return x.SystemLabels
+	}
+	return nil
 }
 
 type ResetResponse struct {
@@ -898,9 +909,10 @@ const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\x0eRebootResponse\"'\n" +
 	"\x0fShutdownRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\"\x12\n" +
-	"\x10ShutdownResponse\"$\n" +
+	"\x10ShutdownResponse\"I\n" +
 	"\fResetRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\"\x0f\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\x12#\n" +
+	"\rsystem_labels\x18\x02 \x03(\tR\fsystemLabels\"\x0f\n" +
 	"\rResetResponse\";\n" +
 	"\rEventsRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x12\n" +
