@@ -34,10 +34,13 @@ func TestInstallAndUpdate(t *testing.T) {
 		{name: "it runs from its disk", run: testRunsFromDisk},
 		{name: "a workload is started", run: testSomethingRuns},
 		{name: "bundles that are refused", run: testBadBundles},
+		{name: "power cuts during an update", run: testPowerCutsDuringUpdate},
 		{name: "a good update keeps the workload", run: testGoodUpdate},
+		{name: "a root image that rots is given up", run: testRottenRoot},
 		{name: "an image that panics is given up", run: testPanickingUpdate},
 		{name: "an image that is never healthy is given up", run: testUnhealthyUpdate, soak: true},
 		{name: "the next update works, and a rollback", run: testNextUpdateAndRollback, soak: true},
+		{name: "a root image that rots where services are", run: testRottenServices, soak: true},
 	} {
 		if step.soak && !soaking && existing == "" {
 			continue
@@ -53,6 +56,16 @@ func testRunsFromDisk(t *testing.T) {
 	if out := osctl(t, "node-events"); !strings.Contains(out, "from the partition STATE") {
 		t.Errorf("the config does not come from the disk:\n%s", out)
 	}
+}
+
+// runningSlot is the letter of the slot that the node runs from.
+func runningSlot(t *testing.T) string {
+	t.Helper()
+	match := regexp.MustCompile(`slot +([ab])\b`).FindStringSubmatch(osctl(t, "version"))
+	if match == nil {
+		t.Fatal("the node does not tell which slot it runs from")
+	}
+	return match[1]
 }
 
 // versionTells checks what osctl version shows of the node.
@@ -183,14 +196,15 @@ func update(t *testing.T, bundle string) {
 
 func testGoodUpdate(t *testing.T) {
 	update(t, filepath.Join(artifacts, "second", "keelson.bundle"))
-	versionTells(t, `image +v\S+ \(build second\)\n`, `slot +b\n`, `last update .*: good\n`)
+	versionTells(t, `image +v\S+ \(build second\)\n`, `last update .*: good\n`)
 	osctl(t, "wait", "deployment/sample-web", "--for", "condition=Available", "--timeout", settleDeadline.String())
 }
 
 // failingUpdate has an image booted that does not work, and waits until the node
 // is back.
-func failingUpdate(t *testing.T, bundle, slot, why string) {
+func failingUpdate(t *testing.T, bundle, why string) {
 	t.Helper()
+	slot := runningSlot(t)
 	out, err := osctlFor(updateDeadline, nil, "upgrade", "--image", bundle, "--wait")
 	if err == nil {
 		t.Fatalf("an image that cannot work was found good: %s", out)
@@ -203,17 +217,18 @@ func failingUpdate(t *testing.T, bundle, slot, why string) {
 }
 
 func testPanickingUpdate(t *testing.T) {
-	failingUpdate(t, badBundle(t, "panics", "rdinit=/none"), "b", "in 3 boots it did not get as far as its first program")
+	failingUpdate(t, badBundle(t, "panics", "rdinit=/none"), "in 3 boots it did not get as far as its first program")
 }
 
 func testUnhealthyUpdate(t *testing.T) {
 	// No service starts where its memory cannot be limited: not even the API.
-	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "b", "memory.max")
+	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "memory.max")
 }
 
 func testNextUpdateAndRollback(t *testing.T) {
-	update(t, filepath.Join(artifacts, "keelson.bundle"))
+	before := runningSlot(t)
+	update(t, filepath.Join(artifacts, "second", "keelson.bundle"))
 	osctl(t, "rollback", "--wait")
-	versionTells(t, `image +v\S+ \(build second\)\n`, `slot +b\n`, `last update .*: undone\n`)
+	versionTells(t, `slot +`+before+`\n`, `last update .*: undone\n`)
 	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
 }

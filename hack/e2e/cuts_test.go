@@ -1,0 +1,153 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keelson-os/keelson/pkg/provision"
+)
+
+// cuts is how often the power is cut during an installation, and during an
+// update: KEELSON_CUTS, or else 200 times in make soak, and three in make test,
+// which has no hour for it on a machine that emulates.
+func cuts(t *testing.T) int {
+	t.Helper()
+	if text := os.Getenv("KEELSON_CUTS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if soaking {
+		return 200
+	}
+	return 3
+}
+
+// cutPower cuts the power of a cluster's first node at a random moment, and
+// switches it on again.
+func cutPower(t *testing.T, name string, within time.Duration) {
+	t.Helper()
+	cluster, err := provision.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := cluster.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := status.Nodes[0].Name
+	after := rand.N(within)
+	time.Sleep(after)
+	if err := cluster.PowerCut(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("power cut after %s; the console ends with: %s", after.Round(10*time.Millisecond), lastLine(consoleOf(t, name)))
+	if err := cluster.Start(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// TestPowerCutsDuringInstall cuts the power of a machine that is being installed,
+// again and again, and lets it finish then.
+func TestPowerCutsDuringInstall(t *testing.T) {
+	const name = "cuts"
+	destroy := func() { osctl(t, "cluster", "destroy", name) }
+	create := func() {
+		osctl(t, "cluster", "create", name, "--artifacts", artifacts, "--boot", "iso", "--memory", "2048", "--no-wait")
+	}
+	create()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(tail(consoleOf(t, name)))
+		}
+		destroy()
+	})
+	// within is what an installation takes, as far as it is known.
+	within := 30 * time.Second
+	began := 0 // where this boot's output begins
+	installing := func() (started time.Time, booted bool) {
+		eventually(t, "the machine installs itself, or boots from its disk", func() error {
+			text := consoleOf(t, name)[began:]
+			if booted = strings.Contains(text, "phase storage done"); booted {
+				return nil
+			}
+			if !strings.Contains(text, "installing from=") {
+				return fmt.Errorf("console of this boot: %s", tail(text))
+			}
+			return nil
+		})
+		return time.Now(), booted
+	}
+	for range cuts(t) {
+		started, booted := installing()
+		if booted { // it was quicker: another machine
+			destroy()
+			create()
+			began = 0
+			started, _ = installing()
+		}
+		before := len(consoleOf(t, name))
+		cutPower(t, name, within)
+		if text := consoleOf(t, name)[before:]; strings.Contains(text, "installed; restarting") {
+			within = min(within, time.Since(started))
+		}
+		began = len(consoleOf(t, name))
+	}
+	eventually(t, "it finishes, and boots from its disk", func() error {
+		out, err := osctlFor(time.Minute, nil, "--context", name, "version")
+		if err == nil && !regexp.MustCompile(`slot +a\n`).MatchString(out) {
+			err = fmt.Errorf("version: %s", out)
+		}
+		return err
+	})
+}
+
+// testPowerCutsDuringUpdate cuts the power while an update is written, booted or
+// on probation: whichever image is booted, the node is what it was.
+func testPowerCutsDuringUpdate(t *testing.T) {
+	osctl(t, "create", "configmap", "power-cuts", "--from-literal", "kept=yes")
+	bundle := badBundle(t, "cuts", "keelson.probation=30m")
+	for range cuts(t) {
+		ctx, cancel := context.WithTimeout(t.Context(), updateDeadline)
+		upgrade := exec.CommandContext(ctx, osctlPath, "upgrade", "--image", bundle, "--force")
+		if err := upgrade.Start(); err != nil {
+			t.Fatal(err)
+		}
+		cutPower(t, installedCluster, 90*time.Second)
+		cancel()
+		_ = upgrade.Wait() // its node went away
+		eventually(t, "the node boots a slot", func() error {
+			out, err := osctlFor(time.Minute, nil, "version")
+			if err == nil && !regexp.MustCompile(`slot +[ab]\b`).MatchString(out) {
+				err = fmt.Errorf("version: %s", out)
+			}
+			return err
+		})
+	}
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
+	if out := osctl(t, "get", "configmap", "power-cuts", "-o", "jsonpath={.data.kept}"); out != "yes" {
+		t.Errorf("the cluster's data: %q", out)
+	}
+	eventually(t, "what is booted is on probation no more", func() error {
+		if out := osctl(t, "version"); strings.Contains(out, "probation") {
+			return fmt.Errorf("version: %s", out)
+		}
+		return nil
+	})
+	osctl(t, "delete", "configmap", "power-cuts")
+}
