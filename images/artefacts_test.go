@@ -38,7 +38,7 @@ func makeAll(out string, other *build) (*build, error) {
 		return nil, err
 	}
 	if other != nil {
-		b.debs, b.signKey = other.debs, other.path("keys", "update.key")
+		b.debs, b.SignKey = other.debs, other.path("keys", "update.key")
 	}
 	all, err := choose([]string{"all", "shop"})
 	if err != nil {

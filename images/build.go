@@ -30,13 +30,7 @@ type build struct {
 	debs   string // downloaded packages
 	epoch  time.Time
 	log    *progress
-	// buildID tells builds of one version apart; often empty.
-	buildID string
-	// signKey is the file of the key that signs bundles; "" is one of the build's
-	// own.
-	signKey string
-	// kernelArgs are appended to the kernel command line.
-	kernelArgs []string
+	profile
 
 	digests map[string]string     // of files read so far
 	debian  map[string]debPackage // by name; set by the target packages

@@ -21,7 +21,7 @@ import (
 // image. Without -sign-key it is one that is made once and kept beside the
 // artefacts, so that whoever builds can update what they built.
 func (b *build) signingKey() (ed25519.PrivateKey, error) {
-	path := b.signKey
+	path := b.SignKey
 	if path == "" {
 		path = b.path("keys", "update.key")
 		if err := makeKey(path); err != nil {
@@ -91,7 +91,7 @@ func (b *build) makeBundle(context.Context) error {
 		osbundle.Root:   b.path("rootfs.img"),
 	}
 	manifest := osbundle.Manifest{
-		Version: version.Version, Build: b.buildID, Architecture: "amd64", RootHash: strings.TrimSpace(string(hash)),
+		Version: version.Version, Build: b.BuildID, Architecture: "amd64", RootHash: strings.TrimSpace(string(hash)),
 	}
 	inputs := []string{manifest.Name(), manifest.RootHash, digestOf(string(key.Public().(ed25519.PublicKey)))}
 	for _, name := range []string{osbundle.Loader, osbundle.Kernel, osbundle.Root} {

@@ -34,7 +34,7 @@ var accounts = []account{
 
 // imageName is what people know the image by.
 func (b *build) imageName() string {
-	return osbundle.Manifest{Version: version.Version, Build: b.buildID}.Name()
+	return osbundle.Manifest{Version: version.Version, Build: b.BuildID}.Name()
 }
 
 // writtenEtc are the files below /etc that machined writes at run time; the
@@ -58,8 +58,8 @@ ID=keelson
 VERSION_ID=%s
 PRETTY_NAME="Keelson %s"
 `, strings.TrimPrefix(version.Version, "v"), b.imageName())
-	if b.buildID != "" {
-		release += "BUILD_ID=" + b.buildID + "\n"
+	if b.BuildID != "" {
+		release += "BUILD_ID=" + b.BuildID + "\n"
 	}
 	t.text("usr/lib/os-release", release)
 	t.link("etc/os-release", "../usr/lib/os-release")

@@ -1,19 +1,17 @@
 // Command images builds the OS image from this module and from Debian's
 // packages, one artefact per file:
 //
-//	go run ./images [-out DIR] TARGET...
+//	go run ./images [FLAG]... TARGET...
 //
 // What is up to date is left alone, and the same inputs give the same bytes.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -61,16 +59,8 @@ func main() {
 
 func run() error {
 	out := flag.String("out", "_out", "folder of the artefacts")
-	buildID := flag.String("build-id", "", "what tells builds of one version apart, in osctl version and in bundles")
-	signKey := flag.String("sign-key", "", "Ed25519 key in PEM that signs bundles (default: one made once in the folder of the artefacts)")
-	var kernelArgs []string
-	flag.Func("kernel-arg", "append to the kernel command line of what boots by itself; may be repeated", func(arg string) error {
-		if !kernelArgPattern.MatchString(arg) {
-			return errors.New("expected one argument of printable characters, without blanks and quotes")
-		}
-		kernelArgs = append(kernelArgs, arg)
-		return nil
-	})
+	var chosenProfile profile
+	finish := chosenProfile.addFlags(flag.CommandLine)
 	flag.Usage = usage
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -84,27 +74,24 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := finish(); err != nil {
+		return err
+	}
 	b, err := newBuild(*out, os.Stdout)
 	if err != nil {
 		return err
 	}
-	if b.buildID, b.signKey = *buildID, *signKey; !buildIDPattern.MatchString(b.buildID) {
-		return fmt.Errorf("-build-id %q: letters, digits, dots, dashes and underscores only", b.buildID)
-	}
-	b.kernelArgs = kernelArgs
+	b.profile = chosenProfile
 	return b.make(ctx, chosen)
 }
 
-var kernelArgPattern = regexp.MustCompile(`^[!#-~]+$`)
-
-var buildIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,40}$`)
-
 func usage() {
-	fmt.Fprint(os.Stderr, "usage: go run ./images [-out DIR] [-build-id ID] [-sign-key FILE] [-kernel-arg ARG]... TARGET...\n\n")
+	fmt.Fprint(os.Stderr, "usage: go run ./images [FLAG]... TARGET...\n\n")
 	for _, t := range targets {
 		fmt.Fprintf(os.Stderr, "  %-10s %s\n", t.name, t.help)
 	}
-	fmt.Fprintf(os.Stderr, "  %-10s %s\n", "all", "all of these but "+strings.Join(apart, " and "))
+	fmt.Fprintf(os.Stderr, "  %-10s %s\n\n", "all", "all of these but "+strings.Join(apart, " and "))
+	flag.PrintDefaults()
 }
 
 // choose returns the targets to make for the names, with what they need, in

@@ -30,14 +30,14 @@ func (b *build) makeModules(ctx context.Context) error {
 	top := b.path("build", "modules")
 	below := filepath.Join("lib", "modules", version)
 	b.modules = moduleTree{version: version, dir: filepath.Join(top, below)}
-	return b.once("kernel modules", []string{top}, []string{kernel.sha256}, func(partial []string) error {
+	return b.once("kernel modules", []string{top}, append([]string{kernel.sha256}, b.Modules...), func(partial []string) error {
 		from, to := filepath.Join(kernel.dir, below), filepath.Join(partial[0], below)
 		// Debian's package has no indexes.
 		printed, err := command(ctx, "", "depmod", "--show", "--basedir", kernel.dir, version)
 		if err != nil {
 			return err
 		}
-		chosen, err := chooseModules(parseDependencies(printed), imageModules)
+		chosen, err := chooseModules(parseDependencies(printed), b.allModules())
 		if err != nil {
 			return err
 		}
@@ -62,6 +62,9 @@ func (b *build) makeModules(ctx context.Context) error {
 		return err
 	})
 }
+
+// allModules are the image's modules, and the profile's.
+func (b *build) allModules() []string { return slices.Concat(imageModules, b.Modules) }
 
 // parseDependencies finds modules.dep in what "depmod --show" prints: lines
 // like "kernel/fs/ext4/ext4.ko.xz: kernel/lib/crc16.ko.xz". It returns, for
@@ -96,7 +99,7 @@ func chooseModules(dependencies map[string][]string, wanted []string) ([]string,
 			}
 		}
 		if !found {
-			errs = append(errs, fmt.Errorf("the kernel has no module %s: correct the table in modules_table.go", want))
+			errs = append(errs, fmt.Errorf("the kernel has no module %s: correct -module, or the table in modules_table.go", want))
 		}
 	}
 	return slices.Sorted(maps.Keys(chosen)), errors.Join(errs...)

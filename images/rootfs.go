@@ -90,8 +90,12 @@ func (b *build) rootfsInputs() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	added, err := b.profileInputs()
+	if err != nil {
+		return nil, err
+	}
 	salt, err := b.veritySalt()
-	return append(inputs, b.imageName(), string(key), salt), err
+	return slices.Concat(inputs, added, []string{b.imageName(), string(key), salt}), err
 }
 
 // veritySalt stands for all that is in an image beside the root file system: two
@@ -106,7 +110,7 @@ func (b *build) veritySalt() (string, error) {
 		}
 		inputs = append(inputs, sum)
 	}
-	return digestOf(append(inputs, b.kernelArgs...)...), nil
+	return digestOf(slices.Concat(inputs, b.consoles(), b.KernelArgs)...), nil
 }
 
 // rootTree is the root file system.
@@ -130,7 +134,10 @@ func (b *build) rootTree(pause string) (*tree, error) {
 	if err := b.addDebian(t); err != nil {
 		return nil, err
 	}
-	modules, err := b.modules.files(imageModules)
+	if err := b.addProfile(t); err != nil {
+		return nil, err
+	}
+	modules, err := b.modules.files(b.allModules())
 	if err != nil {
 		return nil, err
 	}

@@ -21,11 +21,10 @@ const (
 	efiLoader = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 )
 
-// kernelArguments are those of every way to boot. A panic restarts the machine
-// after five seconds, so that a boot that ends in one is counted; the console
-// shows the kernel's warnings only, dmesg has the rest. The last console is the
-// one that programs write to.
-var kernelArguments = []string{"console=tty0", "console=ttyS0", "quiet", "panic=5"}
+// kernelArguments are those of every way to boot, beside the consoles. A panic
+// restarts the machine after five seconds, so that a boot that ends in one is
+// counted; the console shows the kernel's warnings only, dmesg has the rest.
+var kernelArguments = []string{"quiet", "panic=5"}
 
 // makeUKI makes the unified kernel image: what the firmware or the boot loader
 // starts, with the hash of the one root image that it accepts.
@@ -41,7 +40,7 @@ func (b *build) uki(ctx context.Context, output, initrd string, room int) error 
 		return err
 	}
 	stub := filepath.Join(b.debian[bootPackage].dir, efiStub)
-	arguments := strings.Join(slices.Concat(kernelArguments, []string{"keelson.roothash=" + strings.TrimSpace(string(hash))}, b.kernelArgs), " ")
+	arguments := strings.Join(slices.Concat(b.consoles(), kernelArguments, []string{"keelson.roothash=" + strings.TrimSpace(string(hash))}, b.KernelArgs), " ")
 	arguments += strings.Repeat(" ", max(0, room-len(arguments)))
 	sections := []ukiSection{
 		{name: ".osrel", text: b.osRelease()},

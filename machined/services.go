@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +41,27 @@ func (n *node) startContainers(ctx context.Context) error {
 		n.containers = made
 		n.server.SetImages(made.ImageServer())
 	}
-	return n.start(ctx, n.containers.Spec())
+	if err := n.start(ctx, n.containers.Spec()); err != nil {
+		return err
+	}
+	n.background(n.life, "images of the OS image", supervise.IgnorePanic, n.importEmbedded)
+	return nil
+}
+
+// importEmbedded has containerd import the images that the OS image was built with,
+// beside everything else that starts.
+func (n *node) importEmbedded(ctx context.Context) error {
+	if archives, err := os.ReadDir(containers.EmbeddedDir); errors.Is(err, fs.ErrNotExist) || err == nil && len(archives) == 0 {
+		return nil
+	}
+	err := n.supervisor.WaitHealthy(ctx, n.containers.Spec().Name)
+	if err == nil {
+		err = n.containers.ImportEmbedded(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil // the node goes down; the next boot goes on
+	}
+	return err
 }
 
 // startEtcd starts etcd, which waits in the supervisor for `osctl bootstrap` if

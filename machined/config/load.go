@@ -18,6 +18,10 @@ import (
 // given as "-fw_cfg name=opt/org.keelson/config,file=…", below the root.
 const FirmwarePath = "sys/firmware/qemu_fw_cfg/by_name/opt/org.keelson/config/raw"
 
+// EmbeddedPath is where an image has the config that it was built with, if any,
+// below the root (images, -config).
+const EmbeddedPath = "usr/share/keelson/config.yaml"
+
 // URLParameter is the kernel parameter that names a config's URL.
 const URLParameter = "keelson.config"
 
@@ -26,6 +30,9 @@ type Source string
 
 // installedSource is the config that the node was installed with.
 const installedSource Source = "the partition STATE"
+
+// embeddedSource is the config that the image was built with.
+const embeddedSource Source = "the OS image"
 
 // Options says where to look.
 type Options struct {
@@ -53,7 +60,7 @@ type Options struct {
 type NotFoundError struct{}
 
 func (*NotFoundError) Error() string {
-	return "no machine config: the disk holds none, QEMU's fw_cfg holds no opt/org.keelson/config, and the kernel command line no " + URLParameter + "=URL"
+	return "no machine config: the disk holds none, QEMU's fw_cfg no opt/org.keelson/config, the kernel command line no " + URLParameter + "=URL, and the image none either"
 }
 
 // Load returns the first config found. The error is a *NotFoundError when
@@ -86,10 +93,14 @@ func find(ctx context.Context, options Options) ([]byte, Source, error) {
 	if len(text) > 0 {
 		return text, "fw_cfg", nil
 	}
-	if options.URL == "" {
+	if options.URL != "" {
+		return fetch(ctx, options)
+	}
+	text, err = fs.ReadFile(options.Root, EmbeddedPath)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", &NotFoundError{}
 	}
-	return fetch(ctx, options)
+	return text, embeddedSource, err
 }
 
 // readFirmware reads the fw_cfg file. Without one, or with an empty one, the

@@ -77,6 +77,17 @@ func TestFirmwareComesBeforeTheURL(t *testing.T) {
 	}
 }
 
+func TestTheImagesOwnConfigComesLast(t *testing.T) {
+	root := fstest.MapFS{EmbeddedPath: {Data: []byte(goodConfig())}}
+	if _, source, err := Load(t.Context(), options(root, "", nil)); err != nil || source != embeddedSource {
+		t.Errorf("%s: %v", source, err)
+	}
+	server := &answers{list: []answer{{code: 200, body: goodConfig()}}}
+	if _, source, err := Load(t.Context(), options(root, "http://10.0.0.1/c", server)); err != nil || source != "http://10.0.0.1/c" {
+		t.Errorf("%s: %v", source, err)
+	}
+}
+
 func TestNoSourceHasAConfig(t *testing.T) {
 	for name, root := range map[string]fstest.MapFS{"none": {}, "empty": {FirmwarePath: {Data: []byte("\n")}}} {
 		_, _, err := Load(t.Context(), options(root, "", nil))

@@ -43,6 +43,7 @@ func TestWithContainerd(t *testing.T) {
 		{"bad archives", testBadArchives},
 		{"good archives", testGoodArchives},
 		{"pinned images", testPinnedImages},
+		{"images of the OS image", testEmbeddedImages},
 		{"a client that goes away", testClientGoesAway},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, s) })
