@@ -22,7 +22,7 @@ var imageModules = slices.Concat(bootModules, []string{
 	"dm_crypt", "dm_snapshot", "dm_thin_pool", "dm_multipath", "dm_mirror", "raid1",
 
 	// File systems, and block devices that volume drivers bring.
-	"ext4", "xfs", "erofs", "efivarfs", "nls_utf8", "overlay", "nfsv3", "nfsv4",
+	"ext4", "xfs", "erofs", "isofs", "efivarfs", "nls_utf8", "overlay", "nfsv3", "nfsv4",
 	"ceph", "rbd", "nbd", "iscsi_tcp",
 
 	// Links and tunnels that pod networks are made of.
@@ -63,8 +63,8 @@ var bootModules = slices.Concat(bootLoad, []string{
 	// Drivers of disks, for those devices that are there.
 	"virtio_scsi", "nvme", "ahci", "ata_piix", "sd_mod", "sr_mod", "usb_storage", "uas", "xhci_pci", "ehci_pci",
 	"mpt3sas", "mpi3mr", "megaraid_sas", "smartpqi", "hv_storvsc", "vmw_pvscsi", "xen_blkfront",
-	// Media that hold the root image as a file.
-	"loop", "isofs", "vfat", "nls_ascii", "nls_cp437",
+	// A medium that is a file of the initramfs; the ESP, when an image is given up.
+	"loop", "vfat", "nls_ascii", "nls_cp437",
 	// ext4 and xfs ask for crc32c, which no dependency index says.
 	"crc32c_generic",
 })

@@ -12,7 +12,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/verity"
-	"github.com/keelson-os/keelson/machined/upgrade"
+	"github.com/keelson-os/keelson/machined/upgrade/entries"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
@@ -43,7 +43,7 @@ func giveUp(ctx context.Context, machine host.OS, modules *host.Modules, rootHas
 			failed = append(failed, err)
 			continue
 		}
-		entry, err := upgrade.GiveUp(machine, node, espMount, rootHash.String())
+		entry, err := entries.GiveUp(machine, node, espMount, rootHash.String())
 		if err == nil {
 			say(errorLevel, "the image in slot %s is given up; the other one is next", entry.Slot)
 			return nil

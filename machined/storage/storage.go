@@ -45,7 +45,7 @@ type Options struct {
 	// Keep are the partitions that Condemn, Spare and Wipe leave alone, by name.
 	Keep []string
 	OS   host.OS
-	Log    *slog.Logger
+	Log  *slog.Logger
 	// Reserve is the user who alone may use the last blocks of /var, beside
 	// processes with CAP_SYS_RESOURCE: etcd's.
 	Reserve uint32

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keelson-os/keelson/machined/upgrade/entries"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
@@ -126,7 +127,7 @@ func checkState(t *testing.T, list []osdisk.Entry, booted osdisk.Slot, outcome O
 	if outcome != "" {
 		s.record.Update = &Update{Generation: 2, Slot: osdisk.SlotB, Outcome: outcome}
 	}
-	before, hadOwn := s.entryOf(booted)
+	before, hadOwn := entries.Of(s.entries, booted)
 	v := s.judge()
 	gone := map[osdisk.Entry]bool{}
 	for _, e := range v.remove {
@@ -139,7 +140,7 @@ func checkState(t *testing.T, list []osdisk.Entry, booted osdisk.Slot, outcome O
 	for _, e := range list {
 		if !gone[e] {
 			left = append(left, e)
-		} else if n := len(s.entriesOf(e.Slot)); n != len(v.remove) {
+		} else if n := len(entries.AllOf(s.entries, e.Slot)); n != len(v.remove) {
 			t.Errorf("%v, booted %s, %s: of %d names of a slot %d go", list, booted, outcome, n, len(v.remove))
 		}
 	}
@@ -173,14 +174,14 @@ func TestChosen(t *testing.T) {
 		"9a 10b":           "10b",
 		"1a+0-1 2b+1-2 3a": "3a",
 	} {
-		if got, ok := chosen(entriesOf(t, list)); !ok || got != entry(t, want) {
+		if got, ok := entries.Chosen(entriesOf(t, list)); !ok || got != entry(t, want) {
 			t.Errorf("of %s %s is chosen", list, got.FileName())
 		}
 	}
-	if _, ok := chosen(nil); ok {
+	if _, ok := entries.Chosen(nil); ok {
 		t.Error("something is chosen of nothing")
 	}
-	if got := nextGeneration(entriesOf(t, "9a 10b+3")); got != 11 {
+	if got := entries.NextGeneration(entriesOf(t, "9a 10b+3")); got != 11 {
 		t.Errorf("the next generation is %d", got)
 	}
 }

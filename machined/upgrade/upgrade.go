@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/upgrade/entries"
 	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
@@ -53,7 +54,7 @@ var ErrBusy = errors.New("another update is being written: wait for its end")
 // last update, which failed tells if it did, and tidies up after power cuts.
 func New(options Options) (u *Upgrader, failed *Update, err error) {
 	if options.MountPoint == "" {
-		options.MountPoint = MountPoint
+		options.MountPoint = entries.MountPoint
 	}
 	u = &Upgrader{options: options, now: time.Now}
 	record, err := u.readRecord()
@@ -63,9 +64,9 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 	}
 	s := state{booted: options.Slot, record: record}
 	var v verdict
-	err = u.esp(unix.MS_RDONLY, func(e entries) error {
+	err = u.esp(unix.MS_RDONLY, func(f entries.Folder) error {
 		var err error
-		s.entries, err = e.list()
+		s.entries, err = f.List()
 		return err
 	})
 	if err != nil {
@@ -81,17 +82,17 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 		err = u.writeRecord()
 	}
 	if len(v.remove) > 0 && err == nil {
-		err = u.esp(0, func(e entries) error { return e.remove(v.remove) })
+		err = u.esp(0, func(f entries.Folder) error { return f.Remove(v.remove) })
 	}
 	return u, v.failed, err
 }
 
-func (u *Upgrader) esp(flags uintptr, do func(entries) error) error {
+func (u *Upgrader) esp(flags uintptr, do func(entries.Folder) error) error {
 	node, err := u.options.Partition(osdisk.ESP.Name)
 	if err != nil {
 		return err
 	}
-	return withESP(u.options.OS, node, u.options.MountPoint, flags, do)
+	return entries.WithESP(u.options.OS, node, u.options.MountPoint, flags, do)
 }
 
 func (u *Upgrader) meta(flag int, do func(*os.File) error) error {
@@ -190,7 +191,7 @@ func (u *Upgrader) Abandon(detail string) error {
 	defer u.mu.Unlock()
 	var own osdisk.Entry
 	if err := u.changeOwn(func(entry *osdisk.Entry) {
-		exhaust(entry)
+		entries.Exhaust(entry)
 		own = *entry
 	}); err != nil {
 		return err
@@ -210,13 +211,13 @@ func (u *Upgrader) Abandon(detail string) error {
 
 // changeOwn renames the running image's entry, if there is another to boot.
 func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
-	return u.esp(0, func(e entries) error {
-		list, err := e.list()
+	return u.esp(0, func(f entries.Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
 		s := state{entries: list, booted: u.options.Slot}
-		own, known := s.entryOf(u.options.Slot)
+		own, known := entries.Of(s.entries, u.options.Slot)
 		if !known {
 			return errors.New("the running image has no boot entry")
 		}
@@ -225,7 +226,7 @@ func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
 		if changed.Exhausted() && len(list) < 2 {
 			return errors.New("there is no other image to go back to")
 		}
-		return e.rename(own, changed)
+		return f.Rename(own, changed)
 	})
 }
 
@@ -237,13 +238,13 @@ func (u *Upgrader) Rollback() error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	err := u.esp(0, func(e entries) error {
-		list, err := e.list()
+	err := u.esp(0, func(f entries.Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
 		s := state{entries: list}
-		other, there := s.entryOf(u.options.Slot.Other())
+		other, there := entries.Of(s.entries, u.options.Slot.Other())
 		if !there {
 			return errors.New("there is no image to go back to: the other slot is empty")
 		}
@@ -251,8 +252,8 @@ func (u *Upgrader) Rollback() error {
 			return errors.New("the image in the other slot was never found healthy: install another one with osctl upgrade")
 		}
 		preferred := other
-		preferred.Generation = nextGeneration(list)
-		return e.rename(other, preferred)
+		preferred.Generation = entries.NextGeneration(list)
+		return f.Rename(other, preferred)
 	})
 	if err != nil {
 		return err
@@ -282,12 +283,12 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 	if err != nil {
 		return err
 	}
-	err = u.esp(0, func(e entries) error {
-		list, err := e.list()
+	err = u.esp(0, func(f entries.Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
-		return e.remove((&state{entries: list}).entriesOf(slot))
+		return f.Remove(entries.AllOf(list, slot))
 	})
 	if err != nil {
 		return err
@@ -295,12 +296,12 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 	if err := u.writeRoot(slot, root, content, progress); err != nil {
 		return err
 	}
-	return u.esp(0, func(e entries) error {
-		list, err := e.list()
+	return u.esp(0, func(f entries.Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
-		entry := osdisk.Entry{Generation: nextGeneration(list), Slot: slot, Counted: true, Left: tries}
+		entry := osdisk.Entry{Generation: entries.NextGeneration(list), Slot: slot, Counted: true, Left: tries}
 		u.record.Update = &Update{
 			Generation: entry.Generation, Slot: slot, From: u.options.Running, To: bundle.Manifest.Name(),
 			Written: u.now().UTC().Truncate(time.Second), Outcome: Pending,
@@ -308,7 +309,7 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 		if err := u.writeRecord(); err != nil {
 			return err
 		}
-		return e.add(entry, kernel)
+		return f.Add(entry, kernel)
 	})
 }
 
@@ -391,18 +392,18 @@ func (u *Upgrader) Entries() (slots map[osdisk.Slot]osdisk.Entry, next osdisk.En
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	slots = map[osdisk.Slot]osdisk.Entry{}
-	err = u.esp(unix.MS_RDONLY, func(e entries) error {
-		list, err := e.list()
+	err = u.esp(unix.MS_RDONLY, func(f entries.Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
 		s := state{entries: list}
 		for _, entry := range list {
-			if own, _ := s.entryOf(entry.Slot); own == entry {
+			if own, _ := entries.Of(s.entries, entry.Slot); own == entry {
 				slots[entry.Slot] = entry
 			}
 		}
-		next, _ = chosen(list)
+		next, _ = entries.Chosen(list)
 		return nil
 	})
 	return slots, next, err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/hosttest"
+	"github.com/keelson-os/keelson/machined/upgrade/entries"
 	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
@@ -113,8 +114,8 @@ func read(t *testing.T, content []byte) *osbundle.Reader {
 func names(t *testing.T, u *Upgrader) string {
 	t.Helper()
 	var all []string
-	err := u.esp(unix.MS_RDONLY, func(e entries) error {
-		files, err := os.ReadDir(e.dir)
+	err := u.esp(unix.MS_RDONLY, func(entries.Folder) error {
+		files, err := os.ReadDir(filepath.Join(u.options.MountPoint, osdisk.EntriesFolder))
 		for _, f := range files {
 			all = append(all, f.Name())
 		}
@@ -129,15 +130,15 @@ func names(t *testing.T, u *Upgrader) string {
 // count does what the boot loader does before it starts an entry.
 func count(t *testing.T, u *Upgrader, slot osdisk.Slot) {
 	t.Helper()
-	err := u.esp(0, func(e entries) error {
-		list, err := e.list()
+	err := u.esp(0, func(f entries.Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
-		own, _ := (&state{entries: list}).entryOf(slot)
+		own, _ := entries.Of(list, slot)
 		counted := own
 		counted.Left, counted.Done = own.Left-1, own.Done+1
-		return e.rename(own, counted)
+		return f.Rename(own, counted)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -275,8 +276,8 @@ func TestBundlesThatAreRefusedLeaveTheRunningImage(t *testing.T) {
 func TestAnESPThatIsFull(t *testing.T) {
 	disk := installedDisk(t)
 	u, _ := boot(t, disk, osdisk.SlotA)
-	err := u.esp(0, func(e entries) error {
-		f, err := os.Create(filepath.Join(filepath.Dir(filepath.Dir(e.dir)), "filler"))
+	err := u.esp(0, func(entries.Folder) error {
+		f, err := os.Create(filepath.Join(u.options.MountPoint, "filler"))
 		if err != nil {
 			return err
 		}

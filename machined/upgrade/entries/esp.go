@@ -1,4 +1,4 @@
-package upgrade
+package entries
 
 import (
 	"bytes"
@@ -19,8 +19,8 @@ import (
 // not longer: a power cut finds it clean, and no service sees it.
 const MountPoint = "/run/keelson/esp"
 
-// withESP mounts the ESP while do runs.
-func withESP(machine host.OS, node, mountPoint string, flags uintptr, do func(entries) error) error {
+// WithESP mounts the ESP, a device node, while do runs.
+func WithESP(machine host.OS, node, mountPoint string, flags uintptr, do func(Folder) error) error {
 	// The folder above it is every service's way to its own files.
 	if err := machine.MkdirAll(filepath.Dir(mountPoint), 0o755); err != nil {
 		return err
@@ -28,24 +28,24 @@ func withESP(machine host.OS, node, mountPoint string, flags uintptr, do func(en
 	if err := machine.MkdirAll(mountPoint, 0o700); err != nil {
 		return err
 	}
-	// errors=continue: two names of one file, see entriesOf, can be removed.
+	// errors=continue: two names of one file, see AllOf, can be removed.
 	flags |= unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME
 	if err := machine.Mount(node, mountPoint, "vfat", flags, "umask=0077,errors=continue"); err != nil {
 		return fmt.Errorf("mount the ESP (%s) on %s: %w", node, mountPoint, err)
 	}
-	err := do(entries{filepath.Join(mountPoint, osdisk.EntriesFolder)})
+	err := do(Folder{filepath.Join(mountPoint, osdisk.EntriesFolder)})
 	if unmountErr := machine.Unmount(mountPoint, 0); unmountErr != nil {
 		err = errors.Join(err, fmt.Errorf("unmount the ESP: %w", unmountErr))
 	}
 	return err
 }
 
-// entries are the boot entries in a folder of the ESP.
-type entries struct{ dir string }
+// Folder holds the boot entries, on the ESP.
+type Folder struct{ dir string }
 
-// list returns the node's own entries.
-func (e entries) list() ([]osdisk.Entry, error) {
-	files, err := os.ReadDir(e.dir)
+// List returns the node's own entries.
+func (f Folder) List() ([]osdisk.Entry, error) {
+	files, err := os.ReadDir(f.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the boot entries: %w", err)
 	}
@@ -58,46 +58,48 @@ func (e entries) list() ([]osdisk.Entry, error) {
 	return list, nil
 }
 
-func (e entries) path(entry osdisk.Entry) string { return filepath.Join(e.dir, entry.FileName()) }
+// Path is the file of an entry.
+func (f Folder) Path(entry osdisk.Entry) string { return filepath.Join(f.dir, entry.FileName()) }
 
-// rename makes an entry another one. FAT has no journal: a power cut may leave
-// both names, of one file, of which entryOf takes the right one.
-func (e entries) rename(from, to osdisk.Entry) error {
+// Rename makes an entry another one. FAT has no journal: a power cut may leave
+// both names, of one file, of which Of takes the right one.
+func (f Folder) Rename(from, to osdisk.Entry) error {
 	if from == to {
 		return nil
 	}
-	if err := os.Rename(e.path(from), e.path(to)); err != nil {
+	if err := os.Rename(f.Path(from), f.Path(to)); err != nil {
 		return fmt.Errorf("rename the boot entry: %w", err)
 	}
-	return e.syncEntry(to)
+	return f.syncEntry(to)
 }
 
 // syncEntry waits until an entry that got its name is on the disk: first the file,
 // since FAT keeps where its content is in the folder, beside the name, and writes
 // it there with the file; then the folder.
-func (e entries) syncEntry(entry osdisk.Entry) error {
-	file, err := os.Open(e.path(entry))
+func (f Folder) syncEntry(entry osdisk.Entry) error {
+	file, err := os.Open(f.Path(entry))
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return fmt.Errorf("write the boot entry to the disk: %w", err)
 	}
-	return e.sync()
+	return f.sync()
 }
 
-func (e entries) remove(list []osdisk.Entry) error {
+// Remove removes entries; those that are gone already are no error.
+func (f Folder) Remove(list []osdisk.Entry) error {
 	for _, entry := range list {
-		if err := os.Remove(e.path(entry)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(f.Path(entry)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a boot entry: %w", err)
 		}
 	}
-	return e.sync()
+	return f.sync()
 }
 
 // sync waits until the folder is on the disk.
-func (e entries) sync() error {
-	dir, err := os.Open(e.dir)
+func (f Folder) sync() error {
+	dir, err := os.Open(f.dir)
 	if err != nil {
 		return err
 	}
@@ -112,9 +114,9 @@ func (e entries) sync() error {
 // take it for an entry.
 const unfinished = "keelson.new"
 
-// add writes a kernel, reads it back, and only then makes it an entry.
-func (e entries) add(entry osdisk.Entry, kernel []byte) (err error) {
-	path := filepath.Join(e.dir, unfinished)
+// Add writes a kernel, reads it back, and only then makes it an entry.
+func (f Folder) Add(entry osdisk.Entry, kernel []byte) (err error) {
+	path := filepath.Join(f.dir, unfinished)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, ignoreAbsent(os.Remove(path)))
@@ -134,10 +136,10 @@ func (e entries) add(entry osdisk.Entry, kernel []byte) (err error) {
 	if err := compareFile(path, kernel); err != nil {
 		return err
 	}
-	if err := os.Rename(path, e.path(entry)); err != nil {
+	if err := os.Rename(path, f.Path(entry)); err != nil {
 		return fmt.Errorf("make the kernel a boot entry: %w", err)
 	}
-	return e.syncEntry(entry)
+	return f.syncEntry(entry)
 }
 
 // forget drops what is cached of a file, so that it is read from the disk.

@@ -1,4 +1,4 @@
-package upgrade
+package entries
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
-// exhaust takes an entry's tries away, so that the loader prefers any other.
-func exhaust(entry *osdisk.Entry) {
+// Exhaust takes an entry's tries away, so that the loader prefers any other.
+func Exhaust(entry *osdisk.Entry) {
 	entry.Counted, entry.Left, entry.Done = true, 0, entry.Done+1
 }
 
@@ -24,22 +24,21 @@ var ErrNothingToGiveUp = errors.New("there is nothing to give up")
 // was found healthy is marked here, so that the other slot is booted next, and
 // tells of it. node is the ESP, which is mounted at mountPoint meanwhile.
 func GiveUp(machine host.OS, node, mountPoint, rootHash string) (given osdisk.Entry, err error) {
-	err = withESP(machine, node, mountPoint, 0, func(e entries) error {
-		list, err := e.list()
+	err = WithESP(machine, node, mountPoint, 0, func(f Folder) error {
+		list, err := f.List()
 		if err != nil {
 			return err
 		}
-		s := state{entries: list}
-		booted, ok := chosen(list)
+		booted, ok := Chosen(list)
 		if !ok || !booted.Good() {
 			return ErrNothingToGiveUp
 		}
-		if other, there := s.entryOf(booted.Slot.Other()); !there || other.Exhausted() {
+		if other, there := Of(list, booted.Slot.Other()); !there || other.Exhausted() {
 			return fmt.Errorf("%w: the other slot has no image to go back to", ErrNothingToGiveUp)
 		}
 		// The loader has counted since it chose: what it would choose now need not be
 		// what was booted.
-		kernel, err := os.ReadFile(e.path(booted))
+		kernel, err := os.ReadFile(f.Path(booted))
 		if err != nil {
 			return fmt.Errorf("read the boot entry: %w", err)
 		}
@@ -47,8 +46,8 @@ func GiveUp(machine host.OS, node, mountPoint, rootHash string) (given osdisk.En
 			return ErrNothingToGiveUp
 		}
 		given = booted
-		exhaust(&given)
-		return e.rename(booted, given)
+		Exhaust(&given)
+		return f.Rename(booted, given)
 	})
 	return given, err
 }

@@ -1,0 +1,3 @@
+// Package entries is the boot entries of an installed node: files on the ESP, in
+// whose names the boot loader counts.
+package entries
