@@ -65,7 +65,7 @@ func (b *build) writeMediumESP(output string) error {
 		return err
 	}
 	defer esp.Close()
-	size := int64(roundUp(uint64(len(kernel))+isoMargin, 1<<20))
+	size := int64(roundUp(uint64(len(kernel))+isoMargin, 64<<10))
 	if err := esp.Truncate(size); err != nil {
 		return err
 	}

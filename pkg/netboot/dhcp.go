@@ -71,10 +71,14 @@ func (s *Server) answer(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 		return nil, nil
 	}
 	firmware, known := firmwareOf(request)
-	if firmware == "" || !s.wanted(request.ClientHWAddr) {
+	if firmware == "" {
 		return nil, nil
 	}
-	log := s.options.Log.With("mac", request.ClientHWAddr, "firmware", firmware)
+	if wanted, why := s.wanted(request.ClientHWAddr); !wanted {
+		s.mention(request.ClientHWAddr, why)
+		return nil, nil
+	}
+	log := s.options.Log.With("mac", request.ClientHWAddr.String(), "firmware", firmware)
 	if !known {
 		log.Warn("a machine asks for what there is no image for: only UEFI on amd64 is served", "architectures", request.ClientArch())
 		return nil, nil
@@ -129,7 +133,7 @@ func (s *Server) send(conn net.PacketConn, to net.Addr, request *dhcpv4.DHCPv4) 
 		_, err = conn.WriteTo(reply.ToBytes(), to)
 	}
 	if err != nil {
-		s.options.Log.Warn("a machine was not answered", "mac", request.ClientHWAddr, "error", err)
+		s.options.Log.Warn("a machine was not answered", "mac", request.ClientHWAddr.String(), "error", err)
 	}
 }
 

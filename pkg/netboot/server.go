@@ -55,6 +55,8 @@ type Server struct {
 
 	mu     sync.Mutex
 	served map[string]bool // MAC addresses whose config was handed out
+	// mentioned are those that were told of, with the reason.
+	mentioned map[string]string
 }
 
 // New checks the options.
@@ -65,7 +67,7 @@ func New(options Options) (*Server, error) {
 	if options.Config == nil && !options.Any {
 		return nil, errors.New("there are no configs, and machines without one are not to be answered: nothing would ever boot")
 	}
-	s := &Server{options: options, served: map[string]bool{}}
+	s := &Server{options: options, served: map[string]bool{}, mentioned: map[string]string{}}
 	if options.Config != nil && !options.Image.Signed() {
 		// machined replaces ${mac}; iPXE does so before.
 		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}")
@@ -78,22 +80,41 @@ func New(options Options) (*Server, error) {
 
 func (s *Server) url(file string) string { return "http://" + s.options.Address.String() + "/" + file }
 
-// wanted tells whether a machine is one to be booted.
-func (s *Server) wanted(mac net.HardwareAddr) bool {
+// wanted tells whether a machine is one to be booted, and why not.
+func (s *Server) wanted(mac net.HardwareAddr) (wanted bool, why string) {
 	s.mu.Lock()
 	served := s.served[mac.String()]
 	s.mu.Unlock()
 	if served && s.options.Once {
-		return false
+		return false, "it has had its config, and is left to boot from its disk"
 	}
 	if s.options.Any {
-		return true
+		return true, ""
 	}
 	_, err := s.options.Config(mac)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.options.Log.Warn("a machine's config cannot be read", "mac", mac, "error", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, "there is no config for it"
 	}
-	return err == nil
+	if err != nil {
+		return false, "its config cannot be read: " + err.Error()
+	}
+	return true, ""
+}
+
+// maxMentioned bounds how many machines are remembered that were told of.
+const maxMentioned = 4096
+
+// mention tells of a machine that is not booted, once for each reason.
+func (s *Server) mention(mac net.HardwareAddr, why string) {
+	s.mu.Lock()
+	known := s.mentioned[mac.String()] == why || len(s.mentioned) >= maxMentioned
+	if !known {
+		s.mentioned[mac.String()] = why
+	}
+	s.mu.Unlock()
+	if !known {
+		s.options.Log.Info("a machine asks what to boot, and is not answered", "mac", mac.String(), "why", why)
+	}
 }
 
 // Sockets are what a server listens on. It closes them.
@@ -208,7 +229,7 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	log := s.options.Log.With("mac", mac, "address", r.RemoteAddr)
+	log := s.options.Log.With("mac", mac.String(), "address", r.RemoteAddr)
 	if !s.claim(mac) {
 		log.Warn("a machine's config was asked for again and not handed out: start anew to let the machine have it")
 		http.Error(w, "this config was handed out before", http.StatusGone)

@@ -86,10 +86,11 @@ func (b *bootServer) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// configOf is the config of the node with a MAC address.
+// configOf is the config of the node with a MAC address; fs.ErrNotExist if there is
+// none. Whether it has one the specification tells too late.
 func configOf(dir string, nodes []nodeSpec, mac net.HardwareAddr) ([]byte, error) {
 	for _, n := range nodes {
-		if own, err := net.ParseMAC(n.MAC); err == nil && bytes.Equal(own, mac) && n.HasConfig {
+		if own, err := net.ParseMAC(n.MAC); err == nil && bytes.Equal(own, mac) {
 			return os.ReadFile(filepath.Join(dir, nodesDir, n.Name, nodeConfig))
 		}
 	}

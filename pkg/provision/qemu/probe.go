@@ -9,6 +9,8 @@ import (
 // The probe guest is a boot sector that tells isa-debug-exit that it ran. It
 // is booted by the machine's firmware, which takes the CPU through protected mode
 // on the way: hosts are known that run 16-bit code under KVM and hang on the rest.
+// Others get through that now and then, by emulating one instruction after the
+// other, and stop at the first one that sets the FPU up, which all systems do.
 
 // probePort and probeValue: QEMU exits with value<<1|1 when value is written
 // to the port of isa-debug-exit (hw/misc/debugexit.c).
@@ -25,6 +27,7 @@ const probeDiskSize = 1 << 20
 func probeDisk() []byte {
 	disk := make([]byte, probeDiskSize)
 	copy(disk, []byte{
+		0x9b, 0xdb, 0xe3, // finit: fwait, fninit
 		0xb0, probeValue, // mov al, probeValue
 		0xe6, probePort, // out probePort, al
 		0xf4,       // hlt

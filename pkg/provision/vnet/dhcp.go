@@ -37,7 +37,7 @@ func (s *dhcpService) serve(ctx context.Context) error {
 func (s *dhcpService) handle(conn net.PacketConn, peer net.Addr, request *dhcpv4.DHCPv4) {
 	reply, err := s.gateway.answerDHCP(request)
 	if err != nil {
-		s.gateway.Log.Warn("DHCP request cannot be answered", "mac", request.ClientHWAddr, "error", err)
+		s.gateway.Log.Warn("DHCP request cannot be answered", "mac", request.ClientHWAddr.String(), "error", err)
 		return
 	}
 	if reply == nil {
@@ -48,7 +48,7 @@ func (s *dhcpService) handle(conn net.PacketConn, peer net.Addr, request *dhcpv4
 		peer = &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ClientPort}
 	}
 	if _, err := conn.WriteTo(reply.ToBytes(), peer); err != nil {
-		s.gateway.Log.Warn("DHCP reply was not sent", "mac", request.ClientHWAddr, "error", err)
+		s.gateway.Log.Warn("DHCP reply was not sent", "mac", request.ClientHWAddr.String(), "error", err)
 	}
 }
 
