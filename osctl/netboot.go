@@ -87,7 +87,7 @@ func (app *app) netbootServe(ctx context.Context, options netbootOptions) error 
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(app.stdout, "%s has configs for %d machines\n", options.configs, machines)
+		fmt.Fprintf(app.stdout, "machines with a config in %s: %d\n", options.configs, machines)
 		serving.Config = func(mac net.HardwareAddr) ([]byte, error) { return configByMAC(options.configs, mac) }
 	}
 	if image.Signed() {
