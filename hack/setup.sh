@@ -9,7 +9,7 @@
 set -eu
 
 # runc is linked with C; the others make the root image and read packages.
-build="ca-certificates gcc libc6-dev libseccomp-dev pkg-config make squashfs-tools cryptsetup-bin kmod xz-utils binutils qemu-utils xorriso"
+build="ca-certificates gcc libc6-dev libseccomp-dev pkg-config make squashfs-tools cryptsetup-bin kmod xz-utils binutils sbsigntool qemu-utils xorriso"
 run="qemu-system-x86 ovmf"
 verify="git protobuf-compiler libprotobuf-dev"
 

@@ -86,7 +86,7 @@ func (b *build) makeBundle(context.Context) error {
 		return err
 	}
 	files := map[string]string{
-		osbundle.Loader: filepath.Join(b.debian[bootPackage].dir, efiLoader),
+		osbundle.Loader: b.loader(),
 		osbundle.Kernel: b.path("keelson.efi"),
 		osbundle.Root:   b.path("rootfs.img"),
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/partition/gpt"
@@ -20,7 +19,7 @@ const diskImageGUID = "6B65656C-736F-4E64-8973-%012X"
 // a node makes use of what more a disk has.
 func (b *build) makeDisk(ctx context.Context) error {
 	outputs := []string{b.path("keelson.raw"), b.path("keelson.qcow2")}
-	loader := filepath.Join(b.debian[bootPackage].dir, efiLoader)
+	loader := b.loader()
 	var inputs []string
 	for _, f := range []string{loader, b.path("keelson.efi"), b.path("rootfs.img")} {
 		sum, err := b.digest(f)

@@ -21,8 +21,8 @@ func TestChooseAddsWhatIsNeededInOrder(t *testing.T) {
 		{"initramfs", "programs packages modules initramfs"},
 		{"sample kernel", "programs packages kernel sample"},
 		{"shop", "shop"},
-		{"all", "programs packages modules kernel sample initramfs rootfs uki disk bundle iso netboot sbom sizes"},
-		{"testimages all", "programs packages modules kernel sample initramfs rootfs uki disk bundle iso netboot sbom sizes testimages"},
+		{"all", "programs packages modules kernel sample initramfs loader rootfs uki disk bundle iso netboot sbom sizes"},
+		{"testimages all", "programs packages modules kernel sample initramfs loader rootfs uki disk bundle iso netboot sbom sizes testimages"},
 	} {
 		chosen, err := choose(strings.Fields(c.ask))
 		if err != nil {

@@ -32,8 +32,6 @@ var debianFiles = []debianFile{
 	// Without it nft lists protocol 6, not tcp; a kube-proxy that starts again
 	// would not know its own rules by that, and delete them.
 	{"netbase", "etc/protocols", "etc/protocols", 0o644},
-	// What an installation puts on the disk.
-	{bootPackage, efiLoader, "usr/share/keelson/systemd-bootx64.efi", 0o644},
 }
 
 // pauseImage is the name of the pods' first container's image.
@@ -94,6 +92,11 @@ func (b *build) rootfsInputs() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	loader, err := b.digest(b.loader())
+	if err != nil {
+		return nil, err
+	}
+	inputs = append(inputs, loader)
 	salt, err := b.veritySalt()
 	return slices.Concat(inputs, added, []string{b.imageName(), string(key), salt}), err
 }
@@ -131,6 +134,7 @@ func (b *build) rootTree(pause string) (*tree, error) {
 		}
 	}
 	t.file("usr/share/keelson/pause.tar", pause, 0o644)
+	t.file("usr/share/keelson/systemd-bootx64.efi", b.loader(), 0o644) // for installations
 	if err := b.addDebian(t); err != nil {
 		return nil, err
 	}

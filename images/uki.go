@@ -48,7 +48,11 @@ func (b *build) uki(ctx context.Context, output, initrd string, room int) error 
 		{name: ".linux", file: b.path("vmlinuz")},
 		{name: ".initrd", file: initrd},
 	}
-	inputs := []string{arguments, b.osRelease()}
+	inputs, err := b.secureBootInputs()
+	if err != nil {
+		return err
+	}
+	inputs = append(inputs, arguments, b.osRelease())
 	for _, file := range []string{stub, b.path("vmlinuz"), initrd} {
 		sum, err := b.digest(file)
 		if err != nil {
@@ -57,7 +61,15 @@ func (b *build) uki(ctx context.Context, output, initrd string, room int) error 
 		inputs = append(inputs, sum)
 	}
 	return b.once("unified kernel image "+filepath.Base(output), []string{output}, inputs, func(partial []string) error {
-		return b.writeUKI(ctx, stub, sections, partial[0])
+		if b.SecureBoot.Key == "" {
+			return b.writeUKI(ctx, stub, sections, partial[0])
+		}
+		unsigned := partial[0] + ".unsigned"
+		defer os.Remove(unsigned)
+		if err := b.writeUKI(ctx, stub, sections, unsigned); err != nil {
+			return err
+		}
+		return b.sign(ctx, unsigned, partial[0])
 	})
 }
 

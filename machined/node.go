@@ -130,7 +130,7 @@ func (n *node) Version() *machine.VersionResponse {
 	rootHash, _ := n.commandLine.Last("keelson.roothash")
 	return &machine.VersionResponse{
 		Version: version.Version, Kernel: kernel, Go: runtime.Version(), Architecture: runtime.GOARCH,
-		Hostname: n.hostname(), RootHash: rootHash, Build: n.build(),
+		Hostname: n.hostname(), RootHash: rootHash, Build: n.build(), SecureBoot: host.SecureBoot(n.os.Root()),
 	}
 }
 

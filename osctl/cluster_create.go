@@ -23,7 +23,7 @@ type createOptions struct {
 	patches                  patchFlags
 	artifacts, accel         string
 	internet                 bool
-	boot                     string
+	boot, secureBoot         string
 	kernelArgs               []string
 	rawConfig                string
 	noWait                   bool
@@ -50,6 +50,7 @@ unless --internet is given.`,
 	flags.StringVar(&options.accel, "accel", string(qemu.Auto), "how to run the machines: auto, kvm, tcg (emulation)")
 	flags.BoolVar(&options.internet, "internet", false, "let the machines reach the internet")
 	flags.StringVar(&options.boot, "boot", string(provision.BootDirect), "what the machines boot from: direct (QEMU starts the kernel), disk (the disk image, with UEFI), iso (an empty disk and the ISO image, with UEFI), pxe, http or ipxe (an empty disk and a boot server on the network, with UEFI)")
+	flags.StringVar(&options.secureBoot, "secure-boot", "", "UEFI Secure Boot, with a file of the firmware's variables that has your keys, such as OVMF_VARS_4M.snakeoil.fd of Debian's package ovmf")
 	flags.StringArrayVar(&options.kernelArgs, "kernel-arg", nil, "append to the kernel command line; may be repeated")
 	flags.StringVar(&options.rawConfig, "raw-config", "", "give the machines this config as it is, right or wrong, and make no context")
 	flags.BoolVar(&options.noWait, "no-wait", false, "return when the machines are started")
@@ -71,7 +72,7 @@ func (options *createOptions) plan(name string) (provision.Options, error) {
 	}
 	plan := provision.Options{
 		Name:      name,
-		Artifacts: options.artifacts, Boot: provision.Boot(options.boot), ExtraKernelArgs: options.kernelArgs, Internet: options.internet, Accel: accel,
+		Artifacts: options.artifacts, Boot: provision.Boot(options.boot), SecureBoot: options.secureBoot, ExtraKernelArgs: options.kernelArgs, Internet: options.internet, Accel: accel,
 	}
 	if plan.Nodes, err = options.sizes.nodes(name); err != nil {
 		return provision.Options{}, usageError{err}

@@ -90,6 +90,9 @@ func (app *app) printVersion(both nodeVersion) error {
 	table.add("kernel", answer.GetKernel())
 	table.add("go", answer.GetGo()+" "+answer.GetArchitecture())
 	table.add("root hash", rootHash(answer))
+	if answer.GetSecureBoot() {
+		table.add("secure boot", "on")
+	}
 	addSlots(table, both.slots)
 	return app.print(table)
 }

@@ -82,11 +82,11 @@ func (b Boot) network() qemu.NetworkBoot {
 func (c *Cluster) bootFrom(n nodeSpec, m *qemu.Machine) error {
 	artifact := func(name string) string { return filepath.Join(c.spec.Artifacts, name) }
 	if c.spec.Boot.firmware() {
-		code, _, err := qemu.FindFirmware()
+		code, _, err := qemu.FindFirmware(c.spec.SecureBoot)
 		if err != nil {
 			return err
 		}
-		m.Firmware = qemu.Firmware{Code: code, Variables: c.nodeFile(n.Name, nodeVariables)}
+		m.Firmware = qemu.Firmware{Code: code, Variables: c.nodeFile(n.Name, nodeVariables), Secure: c.spec.SecureBoot != ""}
 	}
 	if n.HasConfig && c.spec.Boot.network() == "" {
 		m.Config = c.nodeFile(n.Name, nodeConfig)
@@ -124,7 +124,7 @@ func (c *Cluster) makeNodeVariables(n nodeSpec) error {
 	if !c.spec.Boot.firmware() {
 		return nil
 	}
-	_, variables, err := qemu.FindFirmware()
+	_, variables, err := qemu.FindFirmware(c.spec.SecureBoot)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (c *Cluster) fitCPUs(asked []Node, hostCPUs int) {
 // inspectHost finds out whether this machine can run the cluster, and how.
 func (c *Cluster) inspectHost(ctx context.Context, want qemu.Accel) (err error) {
 	if c.spec.Boot.firmware() {
-		if _, _, err := qemu.FindFirmware(); err != nil {
+		if _, _, err := qemu.FindFirmware(c.spec.SecureBoot); err != nil {
 			return err
 		}
 	} else if _, err := kernelArgs(c.spec); err != nil {

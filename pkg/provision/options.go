@@ -23,6 +23,9 @@ type Options struct {
 	Artifacts string
 	// Boot is BootDirect unless set.
 	Boot Boot
+	// SecureBoot, if set, is a file of UEFI variables that have the keys of Secure
+	// Boot, which machines begin with; BootDirect has no use for it.
+	SecureBoot string
 	// ExtraKernelArgs go to the end of every node's kernel command line; only
 	// BootDirect has a use for them.
 	ExtraKernelArgs []string
@@ -144,8 +147,18 @@ func plan(opts Options) (spec, error) {
 	if boot != BootDirect && len(opts.ExtraKernelArgs) > 0 {
 		return spec{}, fmt.Errorf("machines that boot from %s have their kernel command line in the image: build one with the arguments that you want", boot)
 	}
+	if boot == BootDirect && opts.SecureBoot != "" {
+		return spec{}, errors.New("machines that QEMU gives their kernel have no Secure Boot: boot them from a disk, a medium or the network")
+	}
+	secureBoot := opts.SecureBoot
+	if secureBoot != "" {
+		if secureBoot, err = filepath.Abs(secureBoot); err != nil {
+			return spec{}, fmt.Errorf("find the firmware's variables: %w", err)
+		}
+	}
 	s := spec{
 		Version:        specVersion,
+		SecureBoot:     secureBoot,
 		Boot:           boot,
 		Name:           opts.Name,
 		Artifacts:      artifacts,

@@ -23,6 +23,7 @@ type spec struct {
 	Created        time.Time    `json:"created"`
 	Artifacts      string       `json:"artifacts"`
 	Boot           Boot         `json:"boot,omitempty"`
+	SecureBoot     string       `json:"secureBoot,omitempty"`
 	KernelArgs     []string     `json:"kernelArgs,omitempty"`
 	Internet       bool         `json:"internet"`
 	Subnet         netip.Prefix `json:"subnet"`

@@ -137,7 +137,9 @@ type VersionResponse struct {
 	// with; empty when the root was not verified.
 	RootHash string `protobuf:"bytes,6,opt,name=root_hash,json=rootHash,proto3" json:"root_hash,omitempty"`
 	// What tells builds of one version apart; often empty.
-	Build         string `protobuf:"bytes,7,opt,name=build,proto3" json:"build,omitempty"`
+	Build string `protobuf:"bytes,7,opt,name=build,proto3" json:"build,omitempty"`
+	// Whether the firmware verified what it started (UEFI Secure Boot).
+	SecureBoot    bool `protobuf:"varint,8,opt,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -219,6 +221,13 @@ func (x *VersionResponse) GetBuild() string {
 		return x.Build
 	}
 	return ""
+}
+
+func (x *VersionResponse) GetSecureBoot() bool {
+	if x != nil {
+		return x.SecureBoot
+	}
+	return false
 }
 
 type StatusRequest struct {
@@ -874,7 +883,7 @@ var File_pkg_api_machine_machine_proto protoreflect.FileDescriptor
 const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\n" +
 	"\x1dpkg/api/machine/machine.proto\x12\x12keelson.machine.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eVersionRequest\"\xc6\x01\n" +
+	"\x0eVersionRequest\"\xe7\x01\n" +
 	"\x0fVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x12\x0e\n" +
@@ -882,7 +891,9 @@ const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\farchitecture\x18\x04 \x01(\tR\farchitecture\x12\x1a\n" +
 	"\bhostname\x18\x05 \x01(\tR\bhostname\x12\x1b\n" +
 	"\troot_hash\x18\x06 \x01(\tR\brootHash\x12\x14\n" +
-	"\x05build\x18\a \x01(\tR\x05build\"\x0f\n" +
+	"\x05build\x18\a \x01(\tR\x05build\x12\x1f\n" +
+	"\vsecure_boot\x18\b \x01(\bR\n" +
+	"secureBoot\"\x0f\n" +
 	"\rStatusRequest\"\xf3\x01\n" +
 	"\x0eStatusResponse\x12>\n" +
 	"\x05stage\x18\x01 \x01(\x0e2(.keelson.machine.v1.StatusResponse.StageR\x05stage\x12\x14\n" +

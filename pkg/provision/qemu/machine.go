@@ -88,7 +88,7 @@ func (m Machine) Args() []string {
 	args := []string{
 		"-name", escape(m.Name),
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", "q35",
+		"-machine", m.Firmware.machine(),
 		"-rtc", "base=utc",
 		"-msg", "timestamp=on",
 		"-m", fmt.Sprintf("%dM", m.MemoryMiB),
@@ -107,6 +107,9 @@ func (m Machine) Args() []string {
 			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(m.Firmware.Code),
 			"-drive", "if=pflash,format=raw,file="+escape(m.Firmware.Variables),
 		)
+		if m.Firmware.Secure {
+			args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+		}
 	} else {
 		args = append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.KernelArgs)
 	}
