@@ -1,8 +1,9 @@
 // Command bench measures clusters on this machine and prints tables (and, with
 // -json, the same figures as JSON): sizes of the artefacts, the milestones of a
 // one-node cluster's first boot beside the bare floor of the same run, what the
-// idle node uses, etcd's writes beside upstream's etcd, how fast pods start and
-// clients answer, and how a cluster of four nodes forms and fails over. Machines differ and are noisy: compare ratios
+// idle node uses, etcd's writes beside upstream's etcd, how long an installation
+// and an update take, how fast pods start and clients answer, and how a cluster of
+// four nodes forms and fails over. Machines differ and are noisy: compare ratios
 // within one run.
 package main
 
@@ -37,6 +38,7 @@ type Report struct {
 	PlainEtcd EtcdWrites `json:"plainEtcdWritesPerSecond"`
 	Several   *Several   `json:"fourNodes,omitempty"`
 	Workloads *Workloads `json:"workloads,omitempty"`
+	Install   *Install   `json:"install,omitempty"`
 }
 
 // Milestone is a point of the boot.
@@ -76,7 +78,7 @@ func run() error {
 	settle := flag.Duration("settle", 2*time.Minute, "how long the node is left alone before idle use is measured")
 	sample := flag.Duration("sample", time.Minute, "how long idle use is measured")
 	memory := flag.Int("memory", 3072, "the node's memory in `MiB`")
-	only := flag.String("only", "", "measure one `part`: etcd, node, workloads or cluster (default: all)")
+	only := flag.String("only", "", "measure one `part`: etcd, node, install, workloads or cluster (default: all)")
 	current := flag.Bool("current", false, "measure workloads on the cluster of osctl's current context, not on one of its own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -100,6 +102,12 @@ func run() error {
 		}
 		if err := measureCluster(ctx, &report, *artifacts, *memory, *settle, *sample); err != nil {
 			return err
+		}
+	}
+	if *only == "" || *only == "install" {
+		fmt.Fprintln(os.Stderr, "measuring an installation and an update")
+		if report.Install, err = measureInstall(ctx, *artifacts, *memory); err != nil {
+			return fmt.Errorf("measure an installation: %w", err)
 		}
 	}
 	if *only == "" || *only == "workloads" {

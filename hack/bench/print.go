@@ -29,6 +29,16 @@ func (r *Report) print(to io.Writer) {
 		fmt.Fprintf(w, "one client\t%.0f\t%.0f\t%.2f\t\n", r.Etcd.OneClient, r.PlainEtcd.OneClient, r.Etcd.OneClient/r.PlainEtcd.OneClient)
 		fmt.Fprintf(w, "%d clients\t%.0f\t%.0f\t%.2f\t\n", etcdClients, r.Etcd.ManyClients, r.PlainEtcd.ManyClients, r.Etcd.ManyClients/r.PlainEtcd.ManyClients)
 	}
+	if i := r.Install; i != nil {
+		section("a node from the ISO image", "seconds")
+		fmt.Fprintf(w, "power-on to the API from its disk\t%.0f\t\n", i.InstalledSeconds)
+		fmt.Fprintf(w, "from there until healthy\t%.0f\t\n", i.HealthySeconds)
+		fmt.Fprintf(w, "update, from the command until found good\t%.0f\t\n", i.UpdateSeconds)
+		fmt.Fprintf(w, "of that without an answer of the node's API\t%.0f\t\n", i.DowntimeSeconds)
+		section("root image in memory", "MiB")
+		fmt.Fprintf(w, "from a disk or a medium\t0.0\t\n")
+		fmt.Fprintf(w, "after network boot, until it is installed\t%.1f\t\n", float64(i.MediumBytes)/mebibyte)
+	}
 	if clients := r.Workloads; clients != nil {
 		section("pods created at once, image present: seconds until ready", "p50\tp99")
 		for _, p := range clients.PodStarts {

@@ -86,11 +86,17 @@ func testSomethingRuns(t *testing.T) {
 	osctl(t, "wait", "deployment/sample-web", "--for", "condition=Available", "--timeout", settleDeadline.String())
 }
 
-// secondBuild makes another build of the image beside the first, of which it
-// uses all that does not differ.
+// secondBuild makes the build that machines are updated to.
 func secondBuild(t *testing.T, target string, flags ...string) string {
 	t.Helper()
-	out := filepath.Join(artifacts, "second")
+	return build(t, "second", target, append([]string{"-build-id", "second"}, flags...)...)
+}
+
+// build makes another build of the image in a folder beside the first, of which it
+// uses all that does not differ.
+func build(t *testing.T, folder, target string, flags ...string) string {
+	t.Helper()
+	out := filepath.Join(artifacts, folder)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +108,7 @@ func secondBuild(t *testing.T, target string, flags ...string) string {
 			t.Fatalf("%v: %s", err, printed)
 		}
 	}
-	args := append([]string{"run", "../../images", "-out", out, "-build-id", "second"}, flags...)
+	args := append([]string{"run", "../../images", "-out", out}, flags...)
 	if printed, err := exec.Command("go", append(args, target)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, printed)
 	}

@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Debian's package ovmf has a key for tests: firmware's variables with it, and both
+// of its halves, the private one with a passphrase that everybody knows.
+const (
+	testVariables   = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"
+	testCertificate = "/usr/share/ovmf/PkKek-1-snakeoil.pem"
+	testKey         = "/usr/share/ovmf/PkKek-1-snakeoil.key"
+)
+
+// TestSecureBoot installs a machine whose firmware starts only what is signed.
+func TestSecureBoot(t *testing.T) {
+	if !soaking && existing == "" {
+		t.Skip("only make soak runs this: it builds an image of its own")
+	}
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if printed, err := exec.Command("openssl", "rsa", "-in", testKey, "-passin", "pass:snakeoil", "-out", key).CombinedOutput(); err != nil {
+		t.Skipf("no key to sign with (openssl, Debian's package ovmf): %v: %s", err, printed)
+	}
+	signed := build(t, "secure", "iso", "-secure-boot-key", key, "-secure-boot-cert", testCertificate)
+	startCluster(t, "secure", "--boot", "iso", "--secure-boot", testVariables, "--artifacts", signed, "--memory", "3072")
+	versionTells(t, `secure boot +on\n`, `slot +a\n`)
+	// Modules that are not signed stay out, and so does everything else that could
+	// change the kernel (kernel_lockdown.7).
+	if log := osctl(t, "dmesg"); !regexp.MustCompile(`Kernel is locked down from EFI Secure Boot`).MatchString(log) {
+		t.Errorf("the kernel is not locked down:\n%s", tail(log))
+	}
+	testSomethingRuns(t)
+
+	// What nobody signed does not start.
+	const name = "unsigned"
+	osctl(t, "cluster", "create", name, "--boot", "iso", "--secure-boot", testVariables, "--artifacts", artifacts, "--memory", "1024", "--no-wait")
+	t.Cleanup(func() { osctl(t, "cluster", "destroy", name) })
+	eventually(t, "the firmware refuses it", func() error {
+		if text := consoleOf(t, name); !strings.Contains(text, "Access Denied") {
+			return os.ErrNotExist
+		}
+		return nil
+	})
+	if strings.Contains(consoleOf(t, name), "phase ") {
+		t.Error("an image that nobody signed has started")
+	}
+}
