@@ -95,6 +95,11 @@ func run(machine host.OS) (err error) {
 		n.events.Publish(api.KindMachine, request.sequence().name, "done", "")
 	}
 	n.console.flush()
+	if request.mode() == host.Kexec {
+		// It only returns when the kernel has none to start.
+		n.log.Error("restarting through the firmware", "error", n.os.Reboot(host.Kexec))
+		return n.os.Reboot(host.Restart)
+	}
 	return n.os.Reboot(request.mode())
 }
 

@@ -33,8 +33,11 @@ func (r stopRequest) sequence() sequence {
 }
 
 func (r stopRequest) mode() host.RebootMode {
-	if r.Kind == api.StopShutdown {
+	switch {
+	case r.Kind == api.StopShutdown:
 		return host.PowerOff
+	case r.Kexec:
+		return host.Kexec
 	}
 	return host.Restart
 }
@@ -78,6 +81,11 @@ func (n *node) RequestStop(ctx context.Context, stop api.Stop) error {
 	n.mu.Unlock()
 	if stop.Kind == api.StopReset && !onItsWay {
 		if err := n.checkReset(ctx, config, stop); err != nil {
+			return err
+		}
+	}
+	if stop.Kexec && !onItsWay {
+		if err := n.loadKexec(); err != nil {
 			return err
 		}
 	}

@@ -50,6 +50,17 @@ func TestStopIsAcceptedOnce(t *testing.T) {
 	}
 }
 
+func TestKexecNeedsAnInstalledNode(t *testing.T) {
+	n := testNode(t)
+	defer n.console.close()
+	if err := n.RequestStop(t.Context(), api.Stop{Kind: api.StopReboot, Kexec: true}); !errors.Is(err, errNoKexec) || n.Status().GetStage() == stopping {
+		t.Errorf("stage %s: %v", n.Status().GetStage(), err)
+	}
+	if mode := (stopRequest{api.Stop{Kind: api.StopReboot, Kexec: true}}).mode(); mode != host.Kexec {
+		t.Errorf("mode %s", mode)
+	}
+}
+
 func TestWhatFollowsTheWayDown(t *testing.T) {
 	for kind, want := range map[api.StopKind]host.RebootMode{
 		api.StopReboot: host.Restart, api.StopShutdown: host.PowerOff, api.StopReset: host.Restart,

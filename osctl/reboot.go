@@ -26,13 +26,14 @@ other, each when the one before has started again and is healthy.`,
 	wait := command.Flags().Bool("wait", false, "wait until the node has started again")
 	timeout := command.Flags().Duration("timeout", wayDownTimeout, "how long to wait, for each node")
 	force := command.Flags().Bool("force", false, "do not move pods away first, and do not give them time to end")
+	kexec := command.Flags().Bool("kexec", false, "start the next kernel from this one, without the firmware (installed nodes only)")
 	yes := command.Flags().BoolP("yes", "y", false, "do not ask before restarting all nodes at once")
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		nodes, err := app.fanOutNamed(command.Context())
 		if err != nil {
 			return err
 		}
-		request := &machine.RebootRequest{Force: *force}
+		request := &machine.RebootRequest{Force: *force, Kexec: *kexec}
 		if *wait {
 			return app.rebootInTurn(command.Context(), nodes, request, *timeout)
 		}

@@ -41,7 +41,7 @@ func TestSecureBoot(t *testing.T) {
 	osctl(t, "cluster", "create", name, "--boot", "iso", "--secure-boot", testVariables, "--artifacts", artifacts, "--memory", "1024", "--no-wait")
 	t.Cleanup(func() { osctl(t, "cluster", "destroy", name) })
 	eventually(t, "the firmware refuses it", func() error {
-		if text := consoleOf(t, name); !strings.Contains(text, "Access Denied") {
+		if text := consoleOf(t, name); !strings.Contains(text, "No bootable option or device was found") {
 			return os.ErrNotExist
 		}
 		return nil

@@ -33,6 +33,8 @@ type Stop struct {
 	// DrainWithin bounds the drain, if it is not zero, beyond what the config
 	// does: someone stands at the machine.
 	DrainWithin time.Duration
+	// Kexec says to start the next kernel without the firmware.
+	Kexec bool
 	// Keep are the partitions that a reset leaves alone, by name.
 	Keep []string
 	By   string
@@ -76,7 +78,7 @@ func (s *machineService) Stats(context.Context, *machine.StatsRequest) (*machine
 }
 
 func (s *machineService) Reboot(ctx context.Context, request *machine.RebootRequest) (*machine.RebootResponse, error) {
-	return &machine.RebootResponse{}, s.stop(ctx, Stop{Kind: StopReboot, Force: request.GetForce()})
+	return &machine.RebootResponse{}, s.stop(ctx, Stop{Kind: StopReboot, Force: request.GetForce(), Kexec: request.GetKexec()})
 }
 
 func (s *machineService) Shutdown(ctx context.Context, request *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {

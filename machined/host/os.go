@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"io/fs"
+	"os"
 	"time"
 )
 
@@ -32,6 +33,9 @@ type OS interface {
 	Run(ctx context.Context, path string, args ...string) (output string, err error)
 	// SinceBoot is the time since the kernel started, sleep included.
 	SinceBoot() time.Duration
+	// LoadKexec has the kernel start another one at the next Reboot(Kexec). Both
+	// files are read to their end.
+	LoadKexec(kernel, initrd *os.File, commandLine string) error
 	// Sync flushes every file system; Reboot does not.
 	Sync()
 	// Reboot ends the machine's run at once; on success it does not return.
@@ -46,6 +50,7 @@ const (
 	Restart RebootMode = iota
 	PowerOff
 	Halt
+	Kexec // restart with the kernel that LoadKexec was given
 )
 
 func (m RebootMode) String() string {
@@ -56,6 +61,8 @@ func (m RebootMode) String() string {
 		return "power off"
 	case Halt:
 		return "halt"
+	case Kexec:
+		return "kexec"
 	}
 	return "unknown reboot mode"
 }

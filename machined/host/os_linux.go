@@ -93,12 +93,21 @@ func (Linux) SinceBoot() time.Duration {
 // Sync is sync(2), which on Linux waits until the data is written.
 func (Linux) Sync() { unix.Sync() }
 
+// LoadKexec is kexec_file_load(2).
+func (Linux) LoadKexec(kernel, initrd *os.File, commandLine string) error {
+	if err := unix.KexecFileLoad(int(kernel.Fd()), int(initrd.Fd()), commandLine, 0); err != nil {
+		return fmt.Errorf("load the next kernel: %w", err)
+	}
+	return nil
+}
+
 // Reboot is reboot(2).
 func (Linux) Reboot(mode RebootMode) error {
 	command, ok := map[RebootMode]int{
 		Restart:  unix.LINUX_REBOOT_CMD_RESTART,
 		PowerOff: unix.LINUX_REBOOT_CMD_POWER_OFF,
 		Halt:     unix.LINUX_REBOOT_CMD_HALT,
+		Kexec:    unix.LINUX_REBOOT_CMD_KEXEC,
 	}[mode]
 	if !ok {
 		return fmt.Errorf("reboot: %s %d", mode, mode)

@@ -384,6 +384,37 @@ func (s stopping) Read(b []byte) (int, error) {
 	return s.from.Read(b)
 }
 
+// ErrCounted says that the entry that is booted next is on probation.
+var ErrCounted = errors.New("the next image is on probation, so that the boot loader has to count its boot")
+
+// Next opens the kernel image of the entry that is booted next, for as long as use
+// runs. The error is ErrCounted if only the boot loader may start it.
+func (u *Upgrader) Next(use func(*os.File) error) error {
+	if u.writing.Load() {
+		return ErrBusy
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.esp(unix.MS_RDONLY, func(f entries.Folder) error {
+		list, err := f.List()
+		if err != nil {
+			return err
+		}
+		next, ok := entries.Chosen(list)
+		if !ok {
+			return errors.New("there is no boot entry")
+		}
+		if !next.Good() {
+			return ErrCounted
+		}
+		file, err := os.Open(f.Path(next))
+		if err != nil {
+			return err
+		}
+		return errors.Join(use(file), file.Close())
+	})
+}
+
 // Entries are the slots' boot entries, and the one that is booted next.
 func (u *Upgrader) Entries() (slots map[osdisk.Slot]osdisk.Entry, next osdisk.Entry, err error) {
 	if u.writing.Load() {

@@ -307,3 +307,23 @@ func (zeros) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
 }
+
+func TestTheNextKernel(t *testing.T) {
+	disk := installedDisk(t)
+	u, _ := boot(t, disk, osdisk.SlotA)
+	var found string
+	use := func(f *os.File) error {
+		text, err := io.ReadAll(f)
+		found = string(text)
+		return err
+	}
+	if err := u.Next(use); err != nil || found != "kernel 1" {
+		t.Errorf("%q: %v", found, err)
+	}
+	if err := u.Write(t.Context(), read(t, bundle(t, "2")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Next(use); !errors.Is(err, ErrCounted) {
+		t.Errorf("an image that the loader has to count: %v", err)
+	}
+}

@@ -54,6 +54,7 @@ func writeProgram(t *testing.T, signature uint32, sections []section) string {
 	b.WriteString("PE\x00\x00")
 	put(pe.FileHeader{Machine: pe.IMAGE_FILE_MACHINE_AMD64, NumberOfSections: uint16(len(sections)), SizeOfOptionalHeader: uint16(binary.Size(pe.OptionalHeader64{}))})
 	optional := pe.OptionalHeader64{Magic: 0x20b, NumberOfRvaAndSizes: 16}
+	const securityDirectory = 4
 	optional.DataDirectory[securityDirectory].Size = signature
 	put(optional)
 	at := uint32(headers)
@@ -160,7 +161,7 @@ func TestWhatIsNoImage(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		text:                                   "is no image for network boot",
-		short:                                  ".initrd is cut off",
+		short:                                  "is cut off",
 		writeProgram(t, 0, testSections()[:1]): "has no section .",
 		text + "-none":                         "no such file",
 	} {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -101,4 +102,8 @@ func (o *OS) SinceBoot() time.Duration { return o.Uptime }
 func (o *OS) Sync() { _ = o.record("Sync") }
 
 // Reboot records "Reboot MODE".
+func (o *OS) LoadKexec(_, _ *os.File, commandLine string) error {
+	return o.record("LoadKexec", commandLine)
+}
+
 func (o *OS) Reboot(mode host.RebootMode) error { return o.record("Reboot", mode) }

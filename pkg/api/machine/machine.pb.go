@@ -473,7 +473,11 @@ func (x *StatsResponse) GetVarAvailable() uint64 {
 type RebootRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Do not drain, do not wait for pods' grace periods.
-	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	// Start the next kernel from this one, without the firmware, which takes minutes
+	// on some servers. FailedPrecondition on nodes that were not installed, and when
+	// the next image is on probation: the boot loader has to count it.
+	Kexec         bool `protobuf:"varint,2,opt,name=kexec,proto3" json:"kexec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +515,13 @@ func (*RebootRequest) Descriptor() ([]byte, []int) {
 func (x *RebootRequest) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *RebootRequest) GetKexec() bool {
+	if x != nil {
+		return x.Kexec
 	}
 	return false
 }
@@ -914,9 +925,10 @@ const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\bcpu_idle\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\acpuIdle\x12)\n" +
 	"\x10context_switches\x18\x06 \x01(\x04R\x0fcontextSwitches\x12\x1b\n" +
 	"\tvar_total\x18\a \x01(\x04R\bvarTotal\x12#\n" +
-	"\rvar_available\x18\b \x01(\x04R\fvarAvailable\"%\n" +
+	"\rvar_available\x18\b \x01(\x04R\fvarAvailable\";\n" +
 	"\rRebootRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\"\x10\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\x12\x14\n" +
+	"\x05kexec\x18\x02 \x01(\bR\x05kexec\"\x10\n" +
 	"\x0eRebootResponse\"'\n" +
 	"\x0fShutdownRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\"\x12\n" +
