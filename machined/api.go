@@ -29,7 +29,7 @@ func (n *node) serveAPI(context.Context) error {
 	n.server = api.New(api.Options{
 		Log: n.log, Node: n, Supervisor: n.supervisor, Events: n.events, Kernel: host.KernelLog, Installer: n,
 	})
-	if n.slots != nil {
+	if n.slots.Load() != nil {
 		n.server.SetUpgrader(slotsView{n})
 	}
 	listener, err := api.Listen(api.Socket, int(front.GID))

@@ -58,10 +58,10 @@ func (n *node) rootDamaged(ctx context.Context, block string) {
 	}
 	n.events.Publish(api.KindMachine, "root image", "damaged", detail)
 	var err error
-	if n.slots.OnProbation() {
-		err = n.slots.Condemn([]string{"the root image on the disk is damaged: " + detail})
+	if slots := n.slots.Load(); slots.OnProbation() {
+		err = slots.Condemn([]string{"the root image on the disk is damaged: " + detail})
 	} else {
-		err = n.slots.Abandon(detail)
+		err = slots.Abandon(detail)
 	}
 	if err != nil {
 		n.problem("root image", fmt.Errorf("it is damaged on the disk, and this node has to go on with it: %s: %w; update the node, which writes the other slot, or replace the disk", detail, err))

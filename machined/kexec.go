@@ -17,10 +17,11 @@ var errNoKexec = errors.New("this node was not installed, so that its kernel is 
 // loadKexec has the kernel start the next boot's one by itself: that of the entry
 // that the boot loader would take. It may be called again.
 func (n *node) loadKexec() error {
-	if n.slots == nil {
+	slots := n.slots.Load()
+	if slots == nil {
 		return errNoKexec
 	}
-	return n.slots.Next(func(file *os.File) error {
+	return slots.Next(func(file *os.File) error {
 		info, err := file.Stat()
 		if err != nil {
 			return err

@@ -183,10 +183,11 @@ type node struct {
 	source      config.Source
 	network     *network.Network       // from phase network
 	networkOf   *machineconfig.Machine // what network was made from
-	slots       *upgrade.Upgrader      // from phase slots; nil on a node that was not installed
-	maintenance *api.Maintenance       // in maintenance only
-	storage     *storage.Storage       // from phase storage
-	join        *join.Join             // on workers only
+	// slots is from phase slots; nil on a node that was not installed.
+	slots       atomic.Pointer[upgrade.Upgrader]
+	maintenance *api.Maintenance // in maintenance only
+	storage     *storage.Storage // from phase storage
+	join        *join.Join       // on workers only
 	containers  *containers.Service
 	logind      *logind.Server
 	etcd        *etcd.Service

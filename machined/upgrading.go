@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/mod/semver"
 	"google.golang.org/grpc/codes"
@@ -32,18 +31,6 @@ const (
 	updateKeysPath = "/usr/share/keelson/update-keys.pem"
 	// releasePath tells builds of one version apart.
 	releasePath = "usr/lib/os-release"
-
-	probation = "probation"
-	// probationTime is what an update has to be found healthy in, from power-on. A
-	// first boot takes a minute on a server, and five where it is emulated.
-	probationTime = 20 * time.Minute
-	// probationParameter is the kernel parameter that sets another time: "5m".
-	probationParameter = "keelson.probation"
-	// probationCheck is how often it is looked at meanwhile. The checks are of
-	// many parts, of which most announce nothing.
-	probationCheck = 5 * time.Second
-	// probationSettle is how long all must be well without a break.
-	probationSettle = 15 * time.Second
 )
 
 // espModules are for the file system of the ESP; the kernel asks for its
@@ -73,7 +60,7 @@ func (n *node) imageName() string {
 // that did not go well.
 func (n *node) openSlots(ctx context.Context) error {
 	n.findSource()
-	if n.booted.Kind != install.Installed || n.slots != nil {
+	if n.booted.Kind != install.Installed || n.slots.Load() != nil {
 		return nil
 	}
 	if n.modules == nil {
@@ -86,7 +73,7 @@ func (n *node) openSlots(ctx context.Context) error {
 		OS: n.os, Log: n.log, Slot: n.booted.Slot, Running: n.imageName(),
 		Partition: func(name string) (string, error) { return host.PartitionNode(n.os.Root(), n.booted.Device, name) },
 	})
-	n.slots = slots
+	n.slots.Store(slots)
 	if failed != nil {
 		message := fmt.Sprintf("the update to %s failed, this is %s again: %s", failed.To, failed.From, failed.Why)
 		n.log.Error(message)
@@ -100,109 +87,6 @@ func (n *node) openSlots(ctx context.Context) error {
 		n.background(n.watch, probation, supervise.RestartTask, n.watchProbation)
 	}
 	return err
-}
-
-// noteBoot remembers how far the boot of an image on probation got.
-func (n *node) noteBoot(reached string) {
-	if n.slots == nil || n.Status().GetStage() == stopping || !n.slots.OnProbation() {
-		return
-	}
-	if err := n.slots.Note(reached, n.Status().GetProblems()); err != nil {
-		n.log.Warn("how far this boot got is not remembered", "error", err)
-	}
-}
-
-// watchProbation blesses the running image once all of the node is well, or goes
-// back to the other one when it is not in time.
-func (n *node) watchProbation(ctx context.Context) error {
-	tick := time.NewTicker(probationCheck)
-	defer tick.Stop()
-	var wellSince time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if n.Status().GetStage() == stopping {
-				return nil
-			}
-			wrong := n.wrong(ctx)
-			if len(wrong) > 0 {
-				wellSince = time.Time{}
-			} else if wellSince.IsZero() {
-				wellSince = now
-			}
-			switch {
-			case len(wrong) == 0 && now.Sub(wellSince) >= probationSettle:
-				err := n.bless()
-				if err == nil {
-					return nil
-				}
-				n.log.Error(err.Error()) // and no problem of the node's: it is healthy
-				wellSince = time.Time{}
-			case len(wrong) > 0 && n.os.SinceBoot() >= n.probationTime():
-				if err := n.goBack(ctx, wrong); err != nil {
-					n.log.Error(err.Error()) // it may get well yet
-					continue
-				}
-				return nil
-			}
-		}
-	}
-}
-
-// probationTime is the command line's, or else the constant.
-func (n *node) probationTime() time.Duration {
-	value, ok := n.commandLine.Last(probationParameter)
-	if !ok {
-		return probationTime
-	}
-	given, err := time.ParseDuration(value)
-	if err != nil || given <= 0 {
-		n.log.Warn("a kernel parameter that is no time such as 5m", "parameter", probationParameter, "value", value)
-		return probationTime
-	}
-	return given
-}
-
-// wrong lists the node's checks that fail.
-func (n *node) wrong(ctx context.Context) []string {
-	if n.Status().GetStage() != running {
-		return append(n.Status().GetProblems(), "the boot is not done")
-	}
-	cluster := n.clusterView.Load()
-	if cluster == nil {
-		return []string{"the node has no cluster yet"}
-	}
-	ctx, cancel := context.WithTimeout(ctx, probationCheck)
-	defer cancel()
-	var wrong []string
-	for _, check := range cluster.Health(ctx) {
-		if !check.OK {
-			wrong = append(wrong, check.Name+": "+check.Message)
-		}
-	}
-	return wrong
-}
-
-func (n *node) bless() error {
-	if err := n.slots.Bless(); err != nil {
-		return fmt.Errorf("the image is healthy, and that cannot be written down: %w", err)
-	}
-	n.log.Info("this image is healthy, and stays", "image", n.imageName())
-	n.events.Publish(api.KindMachine, "update", "good", n.imageName()+" is healthy, and stays")
-	return nil
-}
-
-// goBack gives the running image up.
-func (n *node) goBack(ctx context.Context, wrong []string) error {
-	why := fmt.Sprintf("not healthy within %s: %s", n.probationTime(), strings.Join(wrong, "; "))
-	n.events.Publish(api.KindMachine, "update", "given up", why)
-	if err := n.slots.Condemn(wrong); err != nil {
-		return fmt.Errorf("%s; going on all the same: %w", why, err)
-	}
-	n.log.Error("going back to the image in the other slot: " + why)
-	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the failed update"})
 }
 
 // slotsView is the slots as the API has them.
@@ -237,7 +121,7 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	s.events.Publish(api.KindMachine, "update", "writing", bundle.Manifest.Name())
 	show := s.showProgress("writing the update")
 	var last int64
-	err = s.slots.Write(ctx, bundle, func(done, total int64) {
+	err = s.slots.Load().Write(ctx, bundle, func(done, total int64) {
 		show(done, total)
 		if percent := done * 100 / max(total, 1); percent > last {
 			last = percent
@@ -317,7 +201,7 @@ func skips(from, to string) bool {
 
 // Rollback implements api.Upgrader.
 func (s slotsView) Rollback(ctx context.Context, request *upgradeapi.RollbackRequest) error {
-	if err := s.slots.Rollback(); err != nil {
+	if err := s.slots.Load().Rollback(); err != nil {
 		return err
 	}
 	s.events.Publish(api.KindMachine, "update", "undone", "the image in the other slot is booted next")
@@ -334,11 +218,11 @@ var outcomes = map[upgrade.Outcome]upgradeapi.Update_Outcome{
 
 // Slots implements api.Upgrader.
 func (s slotsView) Slots(context.Context) (*upgradeapi.SlotsResponse, error) {
-	entries, next, err := s.slots.Entries()
+	entries, next, err := s.slots.Load().Entries()
 	if err != nil {
 		return nil, err
 	}
-	response := &upgradeapi.SlotsResponse{Running: string(s.booted.Slot), Probation: s.slots.OnProbation()}
+	response := &upgradeapi.SlotsResponse{Running: string(s.booted.Slot), Probation: s.slots.Load().OnProbation()}
 	for _, slot := range []osdisk.Slot{osdisk.SlotA, osdisk.SlotB} {
 		entry, there := entries[slot]
 		if !there {
@@ -351,7 +235,7 @@ func (s slotsView) Slots(context.Context) (*upgradeapi.SlotsResponse, error) {
 		}
 		response.Slots = append(response.Slots, shown)
 	}
-	if last := s.slots.Last(); last != nil {
+	if last := s.slots.Load().Last(); last != nil {
 		response.Last = &upgradeapi.Update{
 			Slot: string(last.Slot), From: last.From, To: last.To, Written: timestamppb.New(last.Written),
 			Outcome: outcomes[last.Outcome], Why: last.Why,
