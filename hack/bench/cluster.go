@@ -26,22 +26,30 @@ const (
 	podDeadline = 30 * time.Minute
 )
 
+// ownCluster makes room for a cluster of the benchmark's own, beside the user's
+// clusters and contexts. end destroys it, also after an interrupt.
+func ownCluster(ctx context.Context, name string) (end func(), err error) {
+	state, err := os.MkdirTemp("", "keelson-bench-")
+	if err != nil {
+		return nil, err
+	}
+	os.Setenv("XDG_STATE_HOME", state)
+	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
+	return func() {
+		_ = osctl(context.WithoutCancel(ctx), "cluster", "destroy", name)
+		os.RemoveAll(state)
+	}, nil
+}
+
 // measureCluster boots a one-node cluster of its own, measures it, and
 // destroys it. The user's clusters and contexts are left alone.
 func measureCluster(ctx context.Context, report *Report, artifacts string, memory int, settle, sample time.Duration) error {
-	state, err := os.MkdirTemp("", "keelson-bench-")
+	end, err := ownCluster(ctx, benchCluster)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(state)
-	os.Setenv("XDG_STATE_HOME", state)
-	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
-
+	defer end()
 	fmt.Fprintln(os.Stderr, "measuring a first boot")
-	defer func() {
-		// Also after an interrupt: nothing of the cluster may stay.
-		_ = osctl(context.WithoutCancel(ctx), "cluster", "destroy", benchCluster)
-	}()
 	if err := osctl(ctx, "cluster", "create", benchCluster, "--artifacts", artifacts, "--memory", fmt.Sprint(memory)); err != nil {
 		return err
 	}

@@ -45,17 +45,11 @@ func measureInstall(ctx context.Context, artifacts string, memory int) (_ *Insta
 	if err := buildSecond(ctx, artifacts, second); err != nil {
 		return nil, err
 	}
-	state, err := os.MkdirTemp("", "keelson-bench-")
+	end, err := ownCluster(ctx, installCluster)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(state)
-	os.Setenv("XDG_STATE_HOME", state)
-	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
-	defer func() {
-		// Also after an interrupt: nothing of the cluster may stay.
-		_ = osctl(context.WithoutCancel(ctx), "cluster", "destroy", installCluster)
-	}()
+	defer end()
 	result := &Install{}
 	medium, err := os.Stat(filepath.Join(artifacts, "keelson.iso"))
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,17 +44,11 @@ type SeveralsNode struct {
 
 // measureSeveral makes a cluster of four nodes, measures it, and destroys it.
 func measureSeveral(ctx context.Context, artifacts string, settle, sample time.Duration) (*Several, error) {
-	state, err := os.MkdirTemp("", "keelson-bench-")
+	end, err := ownCluster(ctx, severalCluster)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(state)
-	os.Setenv("XDG_STATE_HOME", state)
-	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
-	defer func() {
-		// Also after an interrupt: nothing of the cluster may stay.
-		_ = osctl(context.WithoutCancel(ctx), "cluster", "destroy", severalCluster)
-	}()
+	defer end()
 	began := time.Now()
 	err = osctl(ctx, "cluster", "create", severalCluster, "--artifacts", artifacts, "--control-planes", "3", "--workers", "1",
 		"--cpus", "1", "--memory", "2048", "--worker-memory", "1280", "--timeout", "30m")

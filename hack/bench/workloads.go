@@ -59,17 +59,11 @@ type PodStart struct {
 
 // measureWorkloadsAlone measures on a one-node cluster of its own.
 func measureWorkloadsAlone(ctx context.Context, artifacts string, memory int) (*Workloads, error) {
-	state, err := os.MkdirTemp("", "keelson-bench-")
+	end, err := ownCluster(ctx, workloadsCluster)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(state)
-	os.Setenv("XDG_STATE_HOME", state)
-	os.Setenv("OSCTL_CONFIG", filepath.Join(state, "osctl.yaml"))
-	defer func() {
-		// Also after an interrupt: nothing of the cluster may stay.
-		_ = osctl(context.WithoutCancel(ctx), "cluster", "destroy", workloadsCluster)
-	}()
+	defer end()
 	if err := osctl(ctx, "cluster", "create", workloadsCluster, "--artifacts", artifacts, "--memory", fmt.Sprint(memory)); err != nil {
 		return nil, err
 	}

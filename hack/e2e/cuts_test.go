@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/keelson-os/keelson/pkg/provision"
 )
 
 // cuts is how often the power is cut during an installation, and during an
@@ -37,15 +35,7 @@ func cuts(t *testing.T) int {
 // switches it on again.
 func cutPower(t *testing.T, name string, within time.Duration) {
 	t.Helper()
-	cluster, err := provision.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	status, err := cluster.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	node := status.Nodes[0].Name
+	cluster, node := firstNode(t, name)
 	after := rand.N(within)
 	time.Sleep(after)
 	if err := cluster.PowerCut(t.Context(), node); err != nil {

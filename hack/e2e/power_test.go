@@ -13,15 +13,7 @@ import (
 // testPowerCut cuts the power in the middle of a stream of writes, and finds
 // every write again that was acknowledged.
 func testPowerCut(t *testing.T) {
-	cluster, err := provision.Open(clusterName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	status, err := cluster.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	node := status.Nodes[0].Name
+	cluster, node := firstNode(t, clusterName)
 
 	ctx, stopWriting := context.WithCancel(t.Context())
 	defer stopWriting()
@@ -64,6 +56,20 @@ func testPowerCut(t *testing.T) {
 	}
 	osctl(t, "delete", "configmap", "-l", "test=power-cut")
 	eventually(t, "the page is served again", pageServed)
+}
+
+// firstNode opens a cluster, and names its first node.
+func firstNode(t *testing.T, cluster string) (*provision.Cluster, string) {
+	t.Helper()
+	opened, err := provision.Open(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := opened.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened, status.Nodes[0].Name
 }
 
 // TestSoak repeats for hours what the other tests do once. It runs with

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/pkg/osdisk"
-	"github.com/keelson-os/keelson/pkg/provision"
 )
 
 // testRottenRoot damages the root image that runs everywhere, so that its first
@@ -28,15 +27,7 @@ func testRottenServices(t *testing.T) { rot(t, 0.45, 0.55) }
 // sees the other slot take over.
 func rot(t *testing.T, from, to float64) {
 	t.Helper()
-	cluster, err := provision.Open(installedCluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	status, err := cluster.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	node := status.Nodes[0].Name
+	cluster, node := firstNode(t, installedCluster)
 	before := runningSlot(t)
 	if err := cluster.PowerCut(t.Context(), node); err != nil {
 		t.Fatal(err)
