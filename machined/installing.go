@@ -43,7 +43,8 @@ func (n *node) disk(config *machineconfig.Config) string {
 
 func (n *node) storageOptions(config *machineconfig.Config) storage.Options {
 	options := storage.Options{Disk: n.disk(config), OS: n.os, Log: n.log}
-	if n.booted.Kind != install.Installed {
+	options.Booted = n.booted.Kind == install.Installed
+	if !options.Booted {
 		options.Selector = config.Machine.Install.DiskSelector
 	}
 	options.Medium = n.medium()

@@ -107,6 +107,21 @@ func TestInstallIsTakenUpAgain(t *testing.T) {
 	}
 }
 
+// The power was cut in the installation's last step: the node boots from the disk,
+// and from then on nothing takes the installation up again.
+func TestABootFromTheDiskFinishesItsInstallation(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	closeStorage(t, open(t, o))
+	if osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Error("a node whose kernel came from elsewhere is taken for an installed one")
+	}
+	o.Booted = true
+	closeStorage(t, open(t, o))
+	if !osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Error("a node that runs from its disk is not taken for an installed one")
+	}
+}
+
 func TestInstallRefusesAForeignDisk(t *testing.T) {
 	disk := loopDisk(t, testSize)
 	o := testOptions(t, disk)

@@ -42,6 +42,8 @@ type Options struct {
 	// Medium is the kernel's name of what the node was booted from, which is never
 	// the disk; "" if that is the disk, or none.
 	Medium string
+	// Booted tells that the node runs from the disk.
+	Booted bool
 	// Keep are the partitions that Condemn, Spare and Wipe leave alone, by name.
 	Keep []string
 	OS   host.OS
@@ -136,6 +138,12 @@ func (s *Storage) prepare(ctx context.Context) (map[string]string, error) {
 	todo, err := decide(d.path, o)
 	if err != nil {
 		return nil, err
+	}
+	if s.options.Booted && o.table != nil && !osdisk.IsInstalled(o.table) {
+		// The power was cut in the installation's last step. What runs from the disk
+		// is no installation to be taken up again.
+		osdisk.SetInstalled(o.table, true)
+		todo.table = o.table
 	}
 	table := o.table
 	if todo.table != nil {
