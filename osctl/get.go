@@ -38,12 +38,14 @@ func (app *app) getCommand() *cobra.Command {
 	flags := command.Flags()
 	raw := flags.String("raw", "", "print what the Kubernetes API answers at this path: /readyz?verbose")
 	watch := flags.BoolP("watch", "w", false, "keep showing changes")
+	watchOnly := flags.Bool("watch-only", false, "show changes alone, not what is there")
 	noHeaders := flags.Bool("no-headers", false, "print no header line")
 	showLabels := flags.Bool("show-labels", false, "add a column of all labels")
 	labelColumns := flags.StringSliceP("label-columns", "L", nil, "labels that get a column of their own")
 	sortBy := flags.String("sort-by", "", "field to sort by, as a JSONPath: .metadata.creationTimestamp")
 	managedFields := flags.Bool("show-managed-fields", false, "keep managedFields in JSON and YAML")
 	command.RunE = func(command *cobra.Command, args []string) error {
+		*watch = *watch || *watchOnly
 		if *raw != "" {
 			if len(args) > 0 || manifests.given() || *watch || output.value != asTable {
 				return usagef("--raw PATH is answered by the server as it is: expected no resource, -f, -w or -o with it")
@@ -73,7 +75,7 @@ func (app *app) getCommand() *cobra.Command {
 			return err
 		}
 		if *watch {
-			return app.watch(command.Context(), node, selections[0], printer)
+			return app.watch(command.Context(), node, &workload.WatchRequest{Selection: selections[0], OnlyChanges: *watchOnly}, printer)
 		}
 		if len(selections) > 1 && !printer.isTable() && output.value != asName {
 			printer.gather()
@@ -153,8 +155,9 @@ func (app *app) sayNothingFound(selection *workload.Selection) {
 	fmt.Fprintf(app.stderr, "No resources found in %s namespace.\n", namespace)
 }
 
-func (app *app) watch(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) error {
-	stream, err := node.Workload.Watch(ctx, &workload.WatchRequest{Selection: selection, Output: printer.wants()})
+func (app *app) watch(ctx context.Context, node *client.Client, request *workload.WatchRequest, printer *objectPrinter) error {
+	request.Output = printer.wants()
+	stream, err := node.Workload.Watch(ctx, request)
 	if err != nil {
 		return err
 	}

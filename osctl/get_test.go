@@ -162,6 +162,9 @@ func TestGetWatchPrintsTheHeaderOnce(t *testing.T) {
 	if node.watched.GetSelection().GetResource() != "pods" {
 		t.Errorf("watched %v", node.watched)
 	}
+	if code := harness.run(t, "get", "pods", "--watch-only"); code != exitOK || !node.watched.GetOnlyChanges() {
+		t.Errorf("exit code %d, watched %v", code, node.watched)
+	}
 	harness.fails(t, exitUsage, []string{"one resource at a time"}, "get", "pods,services", "-w")
 }
 

@@ -43,7 +43,7 @@ func (s *Server) Watch(request *workloadpb.WatchRequest, stream grpc.ServerStrea
 	if names := q.selection.GetNames(); len(names) > 1 {
 		return invalid("watch takes one name, or a selector")
 	}
-	w := &watcher{query: q, seen: make(map[types.UID]metav1.PartialObjectMetadata)}
+	w := &watcher{query: q, onlyChanges: request.GetOnlyChanges(), seen: make(map[types.UID]metav1.PartialObjectMetadata)}
 	w.send = func(kind apiwatch.EventType, object []byte) error {
 		return stream.Send(&workloadpb.WatchResponse{Type: string(kind), Json: object})
 	}
@@ -54,9 +54,10 @@ func (s *Server) Watch(request *workloadpb.WatchRequest, stream grpc.ServerStrea
 // after a gap what has changed meanwhile.
 type watcher struct {
 	*query
-	send    func(apiwatch.EventType, []byte) error
-	version string
-	seen    map[types.UID]metav1.PartialObjectMetadata
+	onlyChanges bool
+	send        func(apiwatch.EventType, []byte) error
+	version     string
+	seen        map[types.UID]metav1.PartialObjectMetadata
 }
 
 // selected restricts a list to the selection's name, if it has one.
@@ -172,13 +173,32 @@ func (w *watcher) relist(ctx context.Context) error {
 	if names := w.selection.GetNames(); first && len(names) == 1 && len(page.items) == 0 {
 		return status.Errorf(codes.NotFound, "%s %q not found", w.mapping.Resource.Resource, names[0])
 	}
-	if first && w.isTable() {
+	if first && (w.isTable() || w.onlyChanges) {
 		for _, item := range page.items {
 			w.seen[item.meta.UID] = item.meta
+		}
+		switch {
+		case !w.onlyChanges:
+			return w.send(apiwatch.Added, answer)
+		case !w.isTable():
+			return nil
+		}
+		if answer, err = withoutRows(answer); err != nil {
+			return err
 		}
 		return w.send(apiwatch.Added, answer)
 	}
 	return w.sendDifference(page)
+}
+
+// withoutRows is a Table with nothing but its columns.
+func withoutRows(table []byte) ([]byte, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(table, &fields); err != nil {
+		return nil, fmt.Errorf("decode the table: %w", err)
+	}
+	fields["rows"] = json.RawMessage("[]")
+	return json.Marshal(fields)
 }
 
 func (w *watcher) sendDifference(now page) error {

@@ -77,6 +77,26 @@ func TestWatchSendsWhatIsThereAndThenWhatChanges(t *testing.T) {
 	}
 }
 
+func TestWatchOfChangesAlone(t *testing.T) {
+	for output, want := range map[workloadpb.Output][]string{
+		workloadpb.Output_OUTPUT_OBJECTS: {"MODIFIED Pod web"},
+		workloadpb.Output_OUTPUT_TABLE:   {"ADDED Table ", "MODIFIED Table web"},
+	} {
+		f := withPods()
+		object := any(stored("web", "10"))
+		if output == workloadpb.Output_OUTPUT_TABLE {
+			object = tableOf("10", object.(map[string]any))
+		}
+		f.watches = []string{event(t, "MODIFIED", object)}
+		got := watchLines(t, f.serve(t), &workloadpb.WatchRequest{
+			Selection: &workloadpb.Selection{Resource: "pods"}, Output: output, OnlyChanges: true,
+		}, len(want))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", output, got, want)
+		}
+	}
+}
+
 // The API server forgets old versions: what changed meanwhile must be told as
 // if the watch had gone on.
 func TestWatchAfterAGapSendsTheDifference(t *testing.T) {

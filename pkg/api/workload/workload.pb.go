@@ -719,9 +719,12 @@ func (x *GetResponse) GetJson() []byte {
 }
 
 type WatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Selection     *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
-	Output        Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Selection *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	Output    Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
+	// Leave out the objects that exist at the beginning. A Table's first answer then
+	// has the columns and no rows.
+	OnlyChanges   bool `protobuf:"varint,3,opt,name=only_changes,json=onlyChanges,proto3" json:"only_changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,6 +771,13 @@ func (x *WatchRequest) GetOutput() Output {
 		return x.Output
 	}
 	return Output_OUTPUT_UNSPECIFIED
+}
+
+func (x *WatchRequest) GetOnlyChanges() bool {
+	if x != nil {
+		return x.OnlyChanges
+	}
+	return false
 }
 
 type WatchResponse struct {
@@ -1644,10 +1654,11 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
 	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\"!\n" +
 	"\vGetResponse\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json\"\x81\x01\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"\xa4\x01\n" +
 	"\fWatchRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
-	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\"7\n" +
+	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12!\n" +
+	"\fonly_changes\x18\x03 \x01(\bR\vonlyChanges\"7\n" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\fR\x04json\"\xa6\x03\n" +
