@@ -2,11 +2,8 @@ package osdisk
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path"
-	"slices"
-	"time"
 
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/filesystem"
@@ -31,8 +28,7 @@ type File struct {
 // WriteFAT makes a FAT file system of size bytes at offset, with the files in
 // their order: before each one sync is called, so that on the disk is none
 // without those before it. Its width follows from its size, as the firmware
-// expects. The same input gives the same bytes but for the times of the label and
-// of the folders' own entries, which the library sets to the present.
+// expects. The same input gives the same bytes: everything bears the time fatEpoch.
 func WriteFAT(disk backend.Storage, offset, size int64, label string, files []File, sync Sync) error {
 	fat, err := createFAT(disk, offset, size, label)
 	if err != nil {
@@ -49,20 +45,12 @@ func WriteFAT(disk backend.Storage, offset, size int64, label string, files []Fi
 		if err := writeFile(fat, f); err != nil {
 			return fmt.Errorf("write %s to the file system %s: %w", f.Path, label, err)
 		}
-		made[f.Path] = true
 	}
-	delete(made, ".")
-	for _, name := range slices.Sorted(maps.Keys(made)) {
-		if err := fat.Chtimes("/"+name, fatEpoch, fatEpoch, fatEpoch); err != nil {
-			return fmt.Errorf("set the time of %s in the file system %s: %w", name, label, err)
-		}
+	if err := settleTimes(disk, offset); err != nil {
+		return fmt.Errorf("set the times in the file system %s: %w", label, err)
 	}
 	return nil
 }
-
-// fatEpoch is the first time that FAT knows: what everything bears, so that the
-// bytes do not tell when they were written.
-var fatEpoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // sectorFAT is what a sector of the file systems made here has, in bytes.
 const sectorFAT = 512
