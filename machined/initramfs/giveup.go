@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/entries"
 	"github.com/keelson-os/keelson/machined/host/verity"
-	"github.com/keelson-os/keelson/machined/upgrade/entries"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 

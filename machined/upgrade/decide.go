@@ -3,7 +3,7 @@ package upgrade
 import (
 	"cmp"
 
-	"github.com/keelson-os/keelson/machined/upgrade/entries"
+	"github.com/keelson-os/keelson/machined/host/entries"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 

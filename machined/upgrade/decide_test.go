@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keelson-os/keelson/machined/upgrade/entries"
+	"github.com/keelson-os/keelson/machined/host/entries"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 

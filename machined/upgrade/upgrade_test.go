@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/entries"
 	"github.com/keelson-os/keelson/machined/host/hosttest"
-	"github.com/keelson-os/keelson/machined/upgrade/entries"
 	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
