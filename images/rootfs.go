@@ -37,26 +37,25 @@ var debianFiles = []debianFile{
 // pauseImage is the name of the pods' first container's image.
 const pauseImage = "keelson.local/pause:" + version.Version
 
+// makeRootfs makes the root image: the root file system, whose packing takes most
+// of a build, and behind it the hash tree, which is another one for each kernel
+// command line.
 func (b *build) makeRootfs(ctx context.Context) error {
-	inputs, err := b.rootfsInputs()
+	packed := b.path("build", "rootfs.squashfs")
+	if err := b.packRootfs(ctx, packed); err != nil {
+		return err
+	}
+	sum, err := b.digest(packed)
+	if err != nil {
+		return err
+	}
+	salt, err := b.veritySalt()
 	if err != nil {
 		return err
 	}
 	outputs := []string{b.path("rootfs.img"), b.path("rootfs.roothash")}
-	return b.once("root image", outputs, inputs, func(partial []string) error {
-		pause := b.path("build", "pause.tar")
-		if err := b.writeImage(pause, pauseImage, programNamed("pause"), "/pause", "65535:65535"); err != nil {
-			return err
-		}
-		root, err := b.rootTree(pause)
-		if err != nil {
-			return err
-		}
-		if err := b.writeSquashfs(ctx, root, partial[0]); err != nil {
-			return err
-		}
-		salt, err := b.veritySalt()
-		if err != nil {
+	return b.once("root image", outputs, []string{sum, salt}, func(partial []string) error {
+		if err := copyFile(packed, partial[0]); err != nil {
 			return err
 		}
 		hash, err := addVerity(ctx, partial[0], salt)
@@ -67,7 +66,25 @@ func (b *build) makeRootfs(ctx context.Context) error {
 	})
 }
 
-// rootfsInputs are the digests of everything in the root image.
+func (b *build) packRootfs(ctx context.Context, output string) error {
+	inputs, err := b.rootfsInputs()
+	if err != nil {
+		return err
+	}
+	return b.once("root file system", []string{output}, inputs, func(partial []string) error {
+		pause := b.path("build", "pause.tar")
+		if err := b.writeImage(pause, pauseImage, programNamed("pause"), "/pause", "65535:65535"); err != nil {
+			return err
+		}
+		root, err := b.rootTree(pause)
+		if err != nil {
+			return err
+		}
+		return b.writeSquashfs(ctx, root, partial[0])
+	})
+}
+
+// rootfsInputs are the digests of everything in the root file system.
 func (b *build) rootfsInputs() ([]string, error) {
 	var inputs []string
 	for _, p := range programs {
@@ -97,8 +114,7 @@ func (b *build) rootfsInputs() ([]string, error) {
 		return nil, err
 	}
 	inputs = append(inputs, loader)
-	salt, err := b.veritySalt()
-	return slices.Concat(inputs, added, []string{b.imageName(), string(key), salt}), err
+	return slices.Concat(inputs, added, []string{b.imageName(), string(key)}), nil
 }
 
 // veritySalt stands for all that is in an image beside the root file system: two
