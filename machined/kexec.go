@@ -14,6 +14,9 @@ import (
 // errNoKexec says that a node has no kernel of its own to start.
 var errNoKexec = errors.New("this node was not installed, so that its kernel is not on its disk: restart it without --kexec")
 
+// errKexecOff says that the kernel was told to start no other.
+var errKexecOff = errors.New(`kexec is switched off on this node, so that a verified boot stays one: set machine.kernel.sysctls "kernel.kexec_load_disabled" to "0" in its config, and restart it once without --kexec`)
+
 // loadKexec has the kernel start the next boot's one by itself: that of the entry
 // that the boot loader would take. It may be called again.
 func (n *node) loadKexec() error {
@@ -40,7 +43,11 @@ func (n *node) loadKexec() error {
 			return err
 		}
 		defer initrd.Close()
-		return n.os.LoadKexec(kernel, initrd, image.CommandLine)
+		err = n.os.LoadKexec(kernel, initrd, image.CommandLine)
+		if errors.Is(err, unix.EPERM) {
+			return errKexecOff
+		}
+		return err
 	})
 }
 

@@ -26,7 +26,7 @@ other, each when the one before has started again and is healthy.`,
 	wait := command.Flags().Bool("wait", false, "wait until the node has started again")
 	timeout := command.Flags().Duration("timeout", wayDownTimeout, "how long to wait, for each node")
 	force := command.Flags().Bool("force", false, "do not move pods away first, and do not give them time to end")
-	kexec := command.Flags().Bool("kexec", false, "start the next kernel from this one, without the firmware (installed nodes only)")
+	kexec := command.Flags().Bool("kexec", false, "start the next kernel from this one, without the firmware (installed nodes whose config allows it)")
 	yes := command.Flags().BoolP("yes", "y", false, "do not ask before restarting all nodes at once")
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		nodes, err := app.fanOutNamed(command.Context())

@@ -25,7 +25,8 @@ const (
 // TestInstallAndUpdate installs a node from the ISO image and lives on with it:
 // each step finds the node as the one before left it.
 func TestInstallAndUpdate(t *testing.T) {
-	startCluster(t, installedCluster, "--boot", "iso", "--memory", "3072")
+	patch := write(t, "patch.yaml", []byte("apiVersion: keelson/v1\nkind: Machine\nkernel: {sysctls: {kernel.kexec_load_disabled: \"0\"}}\n"))
+	startCluster(t, installedCluster, "--boot", "iso", "--memory", "3072", "--config-patch", patch)
 	for _, step := range []struct {
 		name string
 		run  func(t *testing.T)
@@ -40,6 +41,7 @@ func TestInstallAndUpdate(t *testing.T) {
 		{name: "an image that panics is given up", run: testPanickingUpdate},
 		{name: "an image that is never healthy is given up", run: testUnhealthyUpdate, soak: true},
 		{name: "the next update works, and a rollback", run: testNextUpdateAndRollback, soak: true},
+		{name: "a restart without the firmware", run: testKexec, soak: true},
 		{name: "a root image that rots where services are", run: testRottenServices, soak: true},
 	} {
 		if step.soak && !soaking && existing == "" {
@@ -49,6 +51,19 @@ func TestInstallAndUpdate(t *testing.T) {
 			t.Fatal("later steps need this one")
 		}
 	}
+}
+
+// testKexec restarts the node from kernel to kernel: the firmware, which writes to
+// the same console, has nothing to say.
+func testKexec(t *testing.T) {
+	before := len(consoleOf(t, installedCluster))
+	osctl(t, "reboot", "--kexec", "--wait")
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
+	text := consoleOf(t, installedCluster)[before:]
+	if !strings.Contains(text, "phase storage done") || strings.Contains(text, "BdsDxe") {
+		t.Errorf("the console of the restart:\n%s", tail(text))
+	}
+	versionTells(t, `slot +`+runningSlot(t)+`\n`)
 }
 
 func testRunsFromDisk(t *testing.T) {
