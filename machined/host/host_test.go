@@ -70,11 +70,13 @@ func TestSetUpCgroups(t *testing.T) {
 
 func TestApplySysctls(t *testing.T) {
 	machine := &hosttest.OS{Fail: map[string]error{
-		"WriteControl /proc/sys/net/bridge":     fs.ErrNotExist,
-		"WriteControl /proc/sys/kernel/pid_max": unix.EINVAL,
-	}}
+		"WriteControl /proc/sys/net/bridge":                 fs.ErrNotExist,
+		"WriteControl /proc/sys/kernel/pid_max":             unix.EINVAL,
+		"WriteControl /proc/sys/kernel/kexec_load_disabled": unix.EINVAL,
+	}, Files: fstest.MapFS{"proc/sys/kernel/kexec_load_disabled": {Data: []byte("0\n")}, "proc/sys/kernel/pid_max": {Data: []byte("32768\n")}}}
 	absent, err := host.ApplySysctls(machine, host.Sysctls(map[string]string{
 		"vm.max_map_count":                 "1000000",
+		"kernel.kexec_load_disabled":       "0",
 		"net.ipv4.conf.eth0/100.rp_filter": "0",
 		"../../etc/passwd":                 "x",
 	}))
@@ -82,7 +84,7 @@ func TestApplySysctls(t *testing.T) {
 		t.Errorf("absent: %v", absent)
 	}
 	if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), `set sysctl kernel.pid_max to "4194304"`) ||
-		!strings.Contains(err.Error(), "is not a sysctl name") {
+		!strings.Contains(err.Error(), "is not a sysctl name") || strings.Contains(err.Error(), "kexec") {
 		t.Errorf("error: %v", err)
 	}
 	calls := strings.Join(machine.Calls(), "\n")

@@ -40,6 +40,8 @@ func ApplySysctls(os OS, settings []Sysctl) (absent []string, err error) {
 			err = os.WriteControl(path, s.Value)
 		}
 		switch {
+		case err != nil && holds(os.Root(), path, s.Value):
+			// Some can only be raised, and refuse even what they hold.
 		case errors.Is(err, fs.ErrNotExist):
 			absent = append(absent, s.Name)
 		case err != nil:
@@ -47,6 +49,12 @@ func ApplySysctls(os OS, settings []Sysctl) (absent []string, err error) {
 		}
 	}
 	return absent, errors.Join(refused...)
+}
+
+// holds tells whether a sysctl has a value already.
+func holds(root fs.FS, path, value string) bool {
+	now, err := fs.ReadFile(root, strings.TrimPrefix(path, "/"))
+	return err == nil && strings.TrimSpace(string(now)) == value
 }
 
 // sysctlPath turns a dotted name into its file. As in sysctl(8), a slash inside
