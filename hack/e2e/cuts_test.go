@@ -14,7 +14,7 @@ import (
 )
 
 // cuts is how often the power is cut during an installation, and during an
-// update: KEELSON_CUTS, or else 200 times in make soak, and three in make test,
+// update: KEELSON_CUTS, or else 200 times in make soak, and two in make test,
 // which has no hour for it on a machine that emulates.
 func cuts(t *testing.T) int {
 	t.Helper()
@@ -28,7 +28,7 @@ func cuts(t *testing.T) int {
 	if soaking {
 		return 200
 	}
-	return 3
+	return 2
 }
 
 // cutPower cuts the power of a cluster's first node at a random moment, and
