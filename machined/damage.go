@@ -67,8 +67,9 @@ func (n *node) rootDamaged(ctx context.Context, block string) {
 		n.problem("root image", fmt.Errorf("it is damaged on the disk, and this node has to go on with it: %s: %w; update the node, which writes the other slot, or replace the disk", detail, err))
 		return
 	}
+	n.kexecOff.Store(true)
 	n.log.Error("the root image is damaged on the disk; going back to the image in the other slot: " + detail)
-	if err := n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, By: "the damaged root image"}); err != nil {
+	if err := n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, DrainWithin: buttonDrain, By: "the damaged root image"}); err != nil {
 		n.problem("root image", err)
 	}
 }

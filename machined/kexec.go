@@ -24,6 +24,7 @@ func (n *node) loadKexec() error {
 	if slots == nil {
 		return errNoKexec
 	}
+	n.kexecOff.Store(false)
 	return slots.Next(func(file *os.File) error {
 		info, err := file.Stat()
 		if err != nil {

@@ -95,12 +95,16 @@ func run(machine host.OS) (err error) {
 		n.events.Publish(api.KindMachine, request.sequence().name, "done", "")
 	}
 	n.console.flush()
-	if request.mode() == host.Kexec {
+	if request.mode() == host.Kexec && !n.kexecOff.Load() {
 		// It only returns when the kernel has none to start.
 		n.log.Error("restarting through the firmware", "error", n.os.Reboot(host.Kexec))
 		return n.os.Reboot(host.Restart)
 	}
-	return n.os.Reboot(request.mode())
+	mode := request.mode()
+	if mode == host.Kexec {
+		mode = host.Restart
+	}
+	return n.os.Reboot(mode)
 }
 
 // boot runs the boot sequence. Whatever it meets, the node ends up somewhere

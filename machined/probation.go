@@ -123,6 +123,7 @@ func (n *node) goBack(ctx context.Context, wrong []string) error {
 	if err := n.slots.Load().Condemn(wrong); err != nil {
 		return fmt.Errorf("%s; going on all the same: %w", why, err)
 	}
+	n.kexecOff.Store(true)
 	n.log.Error("going back to the image in the other slot: " + why)
 	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the failed update"})
 }

@@ -183,6 +183,8 @@ type node struct {
 	source      config.Source
 	network     *network.Network       // from phase network
 	networkOf   *machineconfig.Machine // what network was made from
+	// kexecOff tells that the kernel that was loaded is not the next one any more.
+	kexecOff atomic.Bool
 	// slots is from phase slots; nil on a node that was not installed.
 	slots       atomic.Pointer[upgrade.Upgrader]
 	maintenance *api.Maintenance // in maintenance only

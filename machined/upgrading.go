@@ -137,6 +137,7 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 		}
 		return err
 	}
+	s.kexecOff.Store(true)
 	s.events.Publish(api.KindMachine, "update", "written", bundle.Manifest.Name()+" is booted next")
 	if !options.GetStage() {
 		if err := s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: options.GetForce(), By: "an update"}); err != nil {
@@ -204,6 +205,7 @@ func (s slotsView) Rollback(ctx context.Context, request *upgradeapi.RollbackReq
 	if err := s.slots.Load().Rollback(); err != nil {
 		return err
 	}
+	s.kexecOff.Store(true)
 	s.events.Publish(api.KindMachine, "update", "undone", "the image in the other slot is booted next")
 	return s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: request.GetForce(), By: "a rollback"})
 }

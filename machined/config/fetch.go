@@ -61,15 +61,19 @@ func fetch(ctx context.Context, options Options) ([]byte, Source, error) {
 			return nil, Source(shown), &FetchError{URL: shown, Err: fmt.Errorf("bring up the network: %w", err)}
 		}
 	}
-	if parsed, err = expand(options, parsed.Host); err != nil {
-		return nil, Source(shown), err
-	}
-	shown = withoutSecrets(parsed)
 	client := &http.Client{Transport: options.Transport, Timeout: requestTimeout, CheckRedirect: keepEncryption}
 	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
-		text, err := get(ctx, client, parsed)
+		var text []byte
+		target, err := expand(ctx, options, parsed.Host)
+		if err == nil {
+			shown = withoutSecrets(target)
+			text, err = get(ctx, client, target)
+		}
 		if err == nil {
 			return text, Source(shown), nil
+		}
+		if errors.As(err, new(unknownError)) {
+			return nil, Source(shown), &FetchError{URL: shown, Err: err}
 		}
 		var code statusError
 		if errors.As(err, &code) && code.permanent() {

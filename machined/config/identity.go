@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"net"
@@ -20,8 +21,15 @@ var firmwareFacts = map[string]string{
 // server is reached, in lower case, with colons.
 const macVariable = "${mac}"
 
+// unknownError says what this machine's firmware does not tell.
+type unknownError string
+
+func (what unknownError) Error() string {
+	return fmt.Sprintf("this machine's firmware does not tell what %s is", string(what))
+}
+
 // expand replaces what the URL asks about the machine. host is the URL's.
-func expand(options Options, host string) (*url.URL, error) {
+func expand(ctx context.Context, options Options, host string) (*url.URL, error) {
 	text := options.URL
 	for variable, file := range firmwareFacts {
 		if !strings.Contains(text, variable) {
@@ -29,7 +37,7 @@ func expand(options Options, host string) (*url.URL, error) {
 		}
 		value, err := fs.ReadFile(options.Root, file)
 		if err != nil || strings.TrimSpace(string(value)) == "" {
-			return nil, &FetchError{URL: "its URL", Err: fmt.Errorf("this machine's firmware does not tell what %s is", variable)}
+			return nil, unknownError(variable)
 		}
 		text = strings.ReplaceAll(text, variable, url.PathEscape(strings.TrimSpace(string(value))))
 	}
@@ -38,9 +46,9 @@ func expand(options Options, host string) (*url.URL, error) {
 		if find == nil {
 			find = cardTowards
 		}
-		mac, err := find(host)
+		mac, err := find(ctx, host)
 		if err != nil {
-			return nil, &FetchError{URL: "its URL", Err: fmt.Errorf("%s: %w", macVariable, err)}
+			return nil, fmt.Errorf("%s: %w", macVariable, err)
 		}
 		text = strings.ReplaceAll(text, macVariable, mac.String())
 	}
@@ -49,13 +57,13 @@ func expand(options Options, host string) (*url.URL, error) {
 
 // cardTowards is the MAC address of the network card that leads to a host. The
 // kernel tells by routing a UDP socket, for which nothing is sent.
-func cardTowards(host string) (net.HardwareAddr, error) {
+func cardTowards(ctx context.Context, host string) (net.HardwareAddr, error) {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
 	const discardPort = "9" // RFC 863; any would do
-	conn, err := net.Dial("udp", net.JoinHostPort(name, discardPort))
+	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(name, discardPort))
 	if err != nil {
 		return nil, fmt.Errorf("find the way to %s: %w", name, err)
 	}

@@ -49,7 +49,7 @@ type Options struct {
 	Network func(context.Context) error
 	// MAC finds the MAC address of the network card that leads to a host; nil means
 	// to ask the kernel.
-	MAC func(host string) (net.HardwareAddr, error)
+	MAC func(ctx context.Context, host string) (net.HardwareAddr, error)
 	// Transport makes the requests; nil means http.DefaultTransport.
 	Transport http.RoundTripper
 	// Log gets a line for every try that did not succeed.

@@ -127,7 +127,7 @@ func TestTheURLMayNameTheMachine(t *testing.T) {
 	root := fstest.MapFS{"sys/class/dmi/id/product_uuid": {Data: []byte("6E5C-01\n")}}
 	server := &answers{list: []answer{{code: 200, body: goodConfig()}}}
 	opts := options(root, "http://10.0.0.1:80/${uuid}/${mac}?m=${mac}", server)
-	opts.MAC = func(host string) (net.HardwareAddr, error) {
+	opts.MAC = func(_ context.Context, host string) (net.HardwareAddr, error) {
 		if host != "10.0.0.1:80" {
 			t.Errorf("asked for the way to %s", host)
 		}
@@ -146,7 +146,7 @@ func TestTheURLMayNameTheMachine(t *testing.T) {
 func TestTheCardTowardsAHost(t *testing.T) {
 	// The way to oneself leads through the loopback, which is no card.
 	for _, host := range []string{"127.0.0.1:80", "127.0.0.1"} {
-		if mac, err := cardTowards(host); err == nil || !strings.Contains(err.Error(), "leads through no network card") {
+		if mac, err := cardTowards(t.Context(), host); err == nil || !strings.Contains(err.Error(), "leads through no network card") {
 			t.Errorf("%s: %v %v", host, mac, err)
 		}
 	}

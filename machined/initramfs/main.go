@@ -78,16 +78,35 @@ func run(machine host.OS) error {
 		}
 	}
 	err = enterRoot(ctx, machine, uevents, host.NewDrivers(machine, modules), rootHash)
+	if !errors.As(err, new(damagedError)) {
+		return err
+	}
 	giveUpCtx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
 	defer cancel()
 	return errors.Join(err, giveUp(giveUpCtx, machine, modules, rootHash))
 }
 
+// damagedError says that what is in a slot of the node's disk is not the root image
+// that it should be. Other failures, such as of a driver, are no reason to give an
+// image up.
+type damagedError struct{ error }
+
+func (e damagedError) Unwrap() error { return e.error }
+
 // enterRoot finds the root image, verifies it, and starts what is in it. It only
 // returns when that did not work.
 func enterRoot(ctx context.Context, machine host.OS, uevents *host.Uevents, drivers *host.Drivers, rootHash verity.RootHash) error {
 	root, err := findRoot(ctx, uevents, machine.Root(), drivers, rootHash)
+	if errors.As(err, new(*notFoundError)) {
+		return damagedError{err} // unless there is no installed disk, see giveUp
+	}
 	if err != nil {
+		return err
+	}
+	inSlot := func(err error) error {
+		if err != nil && root.slot {
+			return damagedError{err}
+		}
 		return err
 	}
 	say(infoLevel, "root image with root hash %s found on %s", rootHash, root.device)
@@ -105,9 +124,9 @@ func enterRoot(ctx context.Context, machine host.OS, uevents *host.Uevents, driv
 		return err
 	}
 	if err := machine.Mount(node, newRoot, "squashfs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-		return fmt.Errorf("mount the verified root image %s: %w", node, err)
+		return inSlot(fmt.Errorf("mount the verified root image %s: %w", node, err))
 	}
-	if err := checkProgram(newRoot + initProgram); err != nil {
+	if err := inSlot(checkProgram(newRoot + initProgram)); err != nil {
 		return err
 	}
 	return switchRoot(machine)

@@ -26,6 +26,8 @@ type rootImage struct {
 	start, size int64
 	hashOffset  int64
 	superblock  verity.Superblock
+	// slot tells that it is a slot of an installed node's disk.
+	slot bool
 }
 
 // findRoot waits for a block device with the wanted root image, and loads the
@@ -71,6 +73,7 @@ func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.Ro
 		whole := func() bool { return isWhole(root, device.Name()) }
 		image, err := inspectDevice(path, whole, open, want)
 		if err == nil {
+			image.slot = rank(root, device.Name()) == slotRank
 			return image, seen, nil
 		}
 		seen[path] = err
@@ -78,7 +81,10 @@ func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.Ro
 	return rootImage{}, seen, nil
 }
 
-// rank orders devices: partitions with the name of a slot are first.
+// slotRank is the rank of partitions with the name of a slot.
+const slotRank = 0
+
+// rank orders devices: slots are first.
 func rank(root fs.FS, name string) int {
 	uevent, err := fs.ReadFile(root, "sys/class/block/"+name+"/uevent")
 	if err != nil {
@@ -87,7 +93,7 @@ func rank(root fs.FS, name string) int {
 	for line := range strings.Lines(string(uevent)) {
 		switch strings.TrimSpace(line) {
 		case "PARTNAME=" + osdisk.RootA.Name, "PARTNAME=" + osdisk.RootB.Name:
-			return 0
+			return slotRank
 		}
 	}
 	return 1
@@ -197,6 +203,11 @@ func squashfsSize(device io.ReaderAt) (int64, error) {
 	return int64(size), nil
 }
 
+// notFoundError says that no device holds the wanted root image.
+type notFoundError struct{ text string }
+
+func (e *notFoundError) Error() string { return e.text }
+
 func notFound(want verity.RootHash, seen map[string]error) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "no root image with the root hash %s after %s; attach the disk it is on. Devices here:", want, deviceDeadline)
@@ -206,5 +217,5 @@ func notFound(want verity.RootHash, seen map[string]error) error {
 	if len(seen) == 0 {
 		b.WriteString("\nnone at all: the driver for its controller may be missing")
 	}
-	return errors.New(b.String())
+	return &notFoundError{b.String()}
 }

@@ -67,7 +67,7 @@ func (s *state) judgeUpdate(v *verdict, running osdisk.Entry, known bool) {
 		u.Outcome, u.Why = Failed, "its boot entry is gone"
 	case written.Exhausted():
 		u.Outcome, u.Why = Failed, cmp.Or(u.Why, u.explain(written.Done))
-		if known { // else it is all there is
+		if known && running.Good() { // else it may be all that there is
 			v.remove = entries.AllOf(s.entries, u.Slot)
 		}
 	default:

@@ -98,6 +98,33 @@ func TestTheInstalledImageIsGivenUp(t *testing.T) {
 	}
 }
 
+// An update that was written and not yet booted is what the record is about, and
+// the image that ran is kept until it is good.
+func TestAbandonWithAnUpdateWaiting(t *testing.T) {
+	disk := installedDisk(t)
+	u, _ := boot(t, disk, osdisk.SlotA)
+	if err := u.Write(t.Context(), read(t, bundle(t, "2")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Abandon("block 7"); err != nil {
+		t.Fatal(err)
+	}
+	count(t, u, osdisk.SlotB)
+	u, failed := boot(t, disk, osdisk.SlotB)
+	if last := u.Last(); failed != nil || last.Outcome != Pending || last.Slot != osdisk.SlotB || !u.OnProbation() {
+		t.Errorf("failed %+v, last %+v", failed, last)
+	}
+	if got := names(t, u); got != "keelson-1-a+0-1.efi keelson-2-b+2-1.efi" {
+		t.Errorf("entries %s", got)
+	}
+	if err := u.Bless(); err != nil || u.Last().Outcome != Good {
+		t.Errorf("blessed: %+v, %v", u.Last(), err)
+	}
+	if _, failed = boot(t, disk, osdisk.SlotB); failed == nil || failed.Slot != osdisk.SlotA {
+		t.Errorf("the damaged image is not told of: %+v", failed)
+	}
+}
+
 // Without META, which holds only history, it is told of as well.
 func TestGivenUpWithoutARecord(t *testing.T) {
 	disk := installedDisk(t)

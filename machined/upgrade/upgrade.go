@@ -197,6 +197,9 @@ func (u *Upgrader) Abandon(detail string) error {
 		return err
 	}
 	last := u.record.Update
+	if last != nil && last.Outcome == Pending && last.Slot != own.Slot {
+		return nil // what is booted next is an update, which is what matters now
+	}
 	if last == nil || last.Slot != own.Slot || last.Generation != own.Generation {
 		last = &Update{
 			Generation: own.Generation, Slot: own.Slot, To: u.options.Running,
@@ -223,7 +226,7 @@ func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
 		}
 		changed := own
 		change(&changed)
-		if changed.Exhausted() && len(list) < 2 {
+		if other, there := entries.Of(list, u.options.Slot.Other()); changed.Exhausted() && (!there || other.Exhausted()) {
 			return errors.New("there is no other image to go back to")
 		}
 		return f.Rename(own, changed)

@@ -355,13 +355,27 @@ func TestServe(t *testing.T) {
 	}
 	// A machine that has its config is left to its disk.
 	request := discover(t, knownMAC, class("PXEClient", iana.EFI_X86_64))
-	for i, want := range []int{http.StatusOK, http.StatusGone} {
-		if code, text := get(t, base+"configs/"+knownMAC.String()); code != want || i == 0 && string(text) != "kind: Machine" {
+	if response, err := http.Head(base + "configs/" + knownMAC.String()); err != nil || response.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("HEAD: %v %v", response, err)
+	}
+	for i := range 2 { // a machine that was cut off asks again
+		if code, text := get(t, base+"configs/"+knownMAC.String()); code != http.StatusOK || string(text) != "kind: Machine" {
 			t.Errorf("config, time %d: %d %s", i, code, text)
 		}
+		server.mu.Lock()
+		if had := server.served[knownMAC.String()]; had != "127.0.0.1" {
+			t.Errorf("it was handed out to %q", had)
+		}
+		server.mu.Unlock()
 		if reply, err := server.answer(request); err != nil || reply != nil {
 			t.Errorf("it is still booted: %v %v", reply, err)
 		}
+	}
+	server.mu.Lock()
+	server.served[knownMAC.String()] = "192.0.2.77"
+	server.mu.Unlock()
+	if code, text := get(t, base+"configs/"+knownMAC.String()); code != http.StatusGone || strings.Contains(string(text), "Machine") {
+		t.Errorf("another address asks for it: %d %s", code, text)
 	}
 	for _, mac := range []string{"02:00:00:00:00:09", "none"} {
 		if code, _ := get(t, base+"configs/"+mac); code != http.StatusNotFound {

@@ -54,7 +54,7 @@ type Server struct {
 	argument string
 
 	mu     sync.Mutex
-	served map[string]bool // MAC addresses whose config was handed out
+	served map[string]string // MAC addresses whose config was handed out, with the address that got it
 	// mentioned are those that were told of, with the reason.
 	mentioned map[string]string
 }
@@ -67,7 +67,7 @@ func New(options Options) (*Server, error) {
 	if options.Config == nil && !options.Any {
 		return nil, errors.New("there are no configs, and machines without one are not to be answered: nothing would ever boot")
 	}
-	s := &Server{options: options, served: map[string]bool{}, mentioned: map[string]string{}}
+	s := &Server{options: options, served: map[string]string{}, mentioned: map[string]string{}}
 	if options.Config != nil && !options.Image.Signed() {
 		// machined replaces ${mac}; iPXE does so before.
 		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}")
@@ -83,7 +83,7 @@ func (s *Server) url(file string) string { return "http://" + s.options.Address.
 // wanted tells whether a machine is one to be booted, and why not.
 func (s *Server) wanted(mac net.HardwareAddr) (wanted bool, why string) {
 	s.mu.Lock()
-	served := s.served[mac.String()]
+	_, served := s.served[mac.String()]
 	s.mu.Unlock()
 	if served && s.options.Once {
 		return false, "it has had its config, and is left to boot from its disk"
@@ -225,12 +225,16 @@ func (s *Server) script() string {
 // serveConfig hands out a machine's config.
 func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 	mac, err := net.ParseMAC(r.PathValue("mac"))
+	if r.Method != http.MethodGet { // GET's pattern is HEAD's, too
+		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		return
+	}
 	if err != nil || s.options.Config == nil {
 		http.NotFound(w, r)
 		return
 	}
 	log := s.options.Log.With("mac", mac.String(), "address", r.RemoteAddr)
-	if !s.claim(mac) {
+	if !s.claim(mac, r.RemoteAddr) {
 		log.Warn("a machine's config was asked for again and not handed out: start anew to let the machine have it")
 		http.Error(w, "this config was handed out before", http.StatusGone)
 		return
@@ -239,6 +243,9 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, err = w.Write(config)
+	}
+	if err == nil {
+		err = http.NewResponseController(w).Flush()
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -254,14 +261,19 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// claim notes that a config is handed out; false if it was before.
-func (s *Server) claim(mac net.HardwareAddr) bool {
+// claim notes that a config is handed out; false if it was before, to another
+// address: who was cut off asks again.
+func (s *Server) claim(mac net.HardwareAddr, from string) bool {
+	host, _, err := net.SplitHostPort(from)
+	if err != nil {
+		host = from
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.served[mac.String()] && s.options.Once {
+	if had, served := s.served[mac.String()]; served && had != host && s.options.Once {
 		return false
 	}
-	s.served[mac.String()] = true
+	s.served[mac.String()] = host
 	return true
 }
 

@@ -98,7 +98,8 @@ func parseStatus(answer []byte) (damaged bool, err error) {
 		return false, fmt.Errorf("the device mapper's answer has %d bytes", len(answer))
 	}
 	text, _, _ := strings.Cut(string(answer[unix.SizeofDmTargetSpec:]), "\x00")
-	switch strings.TrimSpace(text) {
+	// Other kernels may say more after it.
+	switch state, _, _ := strings.Cut(strings.TrimSpace(text), " "); state {
 	case "V":
 		return false, nil
 	case "C":
