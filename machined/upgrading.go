@@ -17,6 +17,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/entries"
 	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/machined/upgrade"
@@ -32,10 +33,6 @@ const (
 	// releasePath tells builds of one version apart.
 	releasePath = "usr/lib/os-release"
 )
-
-// espModules are for the file system of the ESP; the kernel asks for its
-// character sets by itself, and finds no program that could load them.
-var espModules = []string{"vfat", "nls_cp437", "nls_ascii"}
 
 // build is what tells builds of one version apart: os-release's BUILD_ID.
 func (n *node) build() string {
@@ -66,7 +63,7 @@ func (n *node) openSlots(ctx context.Context) error {
 	if n.modules == nil {
 		return errors.New("no modules: phase host says why")
 	}
-	if err := n.load(ctx, espModules); err != nil {
+	if err := n.load(ctx, entries.Modules); err != nil {
 		n.log.Warn("modules for the ESP", "error", err) // its mount says what is missing
 	}
 	slots, failed, err := upgrade.New(upgrade.Options{

@@ -17,14 +17,16 @@ const (
 	testKey         = "/usr/share/ovmf/PkKek-1-snakeoil.key"
 )
 
-// TestSecureBoot installs a machine whose firmware starts only what is signed.
+// TestSecureBoot installs a machine whose firmware starts only what is signed. That
+// takes an image packed anew and another first boot, for which make test has no
+// ten minutes; that signatures are whole, it tests among the image's (TestSign).
 func TestSecureBoot(t *testing.T) {
 	if !soaking && existing == "" {
-		t.Skip("only make soak runs this: it builds an image of its own")
+		t.Skip("only make soak runs this: it builds and boots an image of its own; TestSign checks signatures")
 	}
 	key := filepath.Join(t.TempDir(), "key.pem")
 	if printed, err := exec.Command("openssl", "rsa", "-in", testKey, "-passin", "pass:snakeoil", "-out", key).CombinedOutput(); err != nil {
-		t.Skipf("no key to sign with (openssl, Debian's package ovmf): %v: %s", err, printed)
+		t.Fatalf("no key to sign with; install openssl and ovmf (make setup): %v: %s", err, printed)
 	}
 	signed := build(t, "secure", "iso", "-secure-boot-key", key, "-secure-boot-cert", testCertificate)
 	startCluster(t, "secure", "--boot", "iso", "--secure-boot", testVariables, "--artifacts", signed, "--memory", "3072")

@@ -19,9 +19,6 @@ import (
 // espMount is where stage 1 mounts the ESP.
 const espMount = "/esp"
 
-// espModules are for the file system of the ESP.
-var espModules = []string{"vfat", "nls_cp437", "nls_ascii"}
-
 // giveUp has the other slot booted next, since the root image cannot be started.
 // The boot loader does so by itself while an image is on probation.
 func giveUp(ctx context.Context, machine host.OS, modules *host.Modules, rootHash verity.RootHash) error {
@@ -32,7 +29,7 @@ func giveUp(ctx context.Context, machine host.OS, modules *host.Modules, rootHas
 	if len(disks) == 0 {
 		return nil // booted from a medium
 	}
-	steps, err := modules.Plan(espModules...)
+	steps, err := modules.Plan(entries.Modules...)
 	if err := errors.Join(err, host.LoadModules(ctx, machine, steps)); err != nil {
 		return err
 	}

@@ -19,6 +19,10 @@ import (
 // not longer: a power cut finds it clean, and no service sees it.
 const MountPoint = "/run/keelson/esp"
 
+// Modules are those that WithESP needs; the kernel asks for its character sets by
+// itself, and finds no program that could load them.
+var Modules = []string{"vfat", "nls_cp437", "nls_ascii"}
+
 // WithESP mounts the ESP, a device node, while do runs.
 func WithESP(machine host.OS, node, mountPoint string, flags uintptr, do func(Folder) error) error {
 	// The folder above it is every service's way to its own files.
