@@ -13,11 +13,16 @@ import (
 // testPackages are the packages of Debian that the suite's images take files
 // from; what these depend on follows.
 var testPackages = []string{
-	"busybox-static", "bash", "bind9-dnsutils", "curl", "iproute2", "libc-bin", "netcat-openbsd", "nginx", "socat", "util-linux",
+	"busybox-static", "bash-static", "bind9-dnsutils", "curl", "iproute2", "libc-bin", "netcat-openbsd", "nginx", "socat", "util-linux",
 }
 
-// busyboxPath is busybox in its package.
-const busyboxPath = "bin/busybox"
+// Where the programs of the lowest layer are in their packages. The shell is
+// not busybox's: that one forgets variables of the environment whose names have
+// a dash, and specs about ConfigMaps and Secrets look for such.
+const (
+	busyboxPath = "bin/busybox"
+	shellPath   = "bin/bash-static"
+)
 
 // withDependencies returns the packages and those that they depend on, as if
 // none was installed.
@@ -84,8 +89,10 @@ group-defined-in-image:x:50000:user-defined-in-image
 nogroup:x:65534:
 `)
 	content.file("usr/bin/busybox", filepath.Join(t.packages["busybox-static"].dir, busyboxPath), 0o755)
+	content.file("usr/bin/bash", filepath.Join(t.packages["bash-static"].dir, shellPath), 0o755)
+	content.link("usr/bin/sh", "bash")
 	for _, name := range t.applets {
-		if name != "busybox" {
+		if name != "busybox" && name != "sh" {
 			content.link("usr/bin/"+name, "busybox")
 		}
 	}
@@ -104,7 +111,6 @@ func (t *suiteBuild) addAgnhost(content *tree) error {
 		content.file(file, filepath.Join(t.sources, "agnhost", "porter", file), 0o644)
 	}
 	return t.addPrograms(content, map[string]string{
-		"bin/bash":         "bash",
 		"usr/bin/dig":      "bind9-dnsutils",
 		"usr/bin/nslookup": "bind9-dnsutils",
 		"usr/bin/getent":   "libc-bin",
@@ -120,7 +126,7 @@ func (t *suiteBuild) addAgnhost(content *tree) error {
 
 func (t *suiteBuild) addDNSTools(content *tree) error {
 	return t.addPrograms(content, map[string]string{
-		"bin/bash": "bash", "usr/bin/dig": "bind9-dnsutils", "usr/bin/nslookup": "bind9-dnsutils", "usr/bin/getent": "libc-bin",
+		"usr/bin/dig": "bind9-dnsutils", "usr/bin/nslookup": "bind9-dnsutils", "usr/bin/getent": "libc-bin",
 	})
 }
 
