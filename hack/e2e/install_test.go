@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,7 @@ func TestInstallAndUpdate(t *testing.T) {
 		{name: "a root image that rots is given up", run: testRottenRoot},
 		{name: "an image that panics is given up", run: testPanickingUpdate},
 		{name: "an image that is never healthy is given up", run: testUnhealthyUpdate, soak: true},
+		{name: "an image that hangs is given up", run: testHangingUpdate, soak: true},
 		{name: "the next update works, and a rollback", run: testNextUpdateAndRollback, soak: true},
 		{name: "a restart without the firmware", run: testKexec, soak: true},
 		{name: "a root image that rots where services are", run: testRottenServices, soak: true},
@@ -111,6 +113,12 @@ func secondBuild(t *testing.T, target string, flags ...string) string {
 // uses all that does not differ.
 func build(t *testing.T, folder, target string, flags ...string) string {
 	t.Helper()
+	return buildWith(t, os.Environ(), folder, target, flags...)
+}
+
+// buildWith is build with another environment.
+func buildWith(t *testing.T, environment []string, folder, target string, flags ...string) string {
+	t.Helper()
 	out := filepath.Join(artifacts, folder)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Fatal(err)
@@ -124,7 +132,9 @@ func build(t *testing.T, folder, target string, flags ...string) string {
 		}
 	}
 	args := append([]string{"run", "../../images", "-out", out}, flags...)
-	if printed, err := exec.Command("go", append(args, target)...).CombinedOutput(); err != nil {
+	cmd := exec.Command("go", append(args, target)...)
+	cmd.Env = environment
+	if printed, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, printed)
 	}
 	return out
@@ -244,6 +254,24 @@ func testPanickingUpdate(t *testing.T) {
 func testUnhealthyUpdate(t *testing.T) {
 	// No service starts where its memory cannot be limited: not even the API.
 	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "memory.max")
+}
+
+// testHangingUpdate updates to an image whose process 1 stops in the middle of the
+// boot: nothing but the watchdog ends that.
+func testHangingUpdate(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
+		filepath.Join(root, "machined/hang.go"): filepath.Join(root, "hack/e2e/testdata/hang/hang.go"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := os.Getenv("GOFLAGS") + " -overlay=" + write(t, "overlay.json", overlay)
+	out := buildWith(t, append(os.Environ(), "GOFLAGS="+flags), "hangs", "bundle", "-build-id", "hangs")
+	failingUpdate(t, filepath.Join(out, "keelson.bundle"), "it was not healthy in 3 boots; .*hung")
 }
 
 func testNextUpdateAndRollback(t *testing.T) {

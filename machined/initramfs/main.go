@@ -27,6 +27,8 @@ const (
 
 	// USB disks were seen 4 s after power-on, on slow machines later.
 	deviceDeadline = time.Minute
+	// A medium is looked for when the disk was, which took its time.
+	mediumDeadline = 20 * time.Second
 	// How long a failure stands on the console before the next attempt.
 	readingTime = 15 * time.Second
 )
@@ -77,13 +79,23 @@ func run(machine host.OS) error {
 			return err
 		}
 	}
-	err = enterRoot(ctx, machine, uevents, host.NewDrivers(machine, modules), rootHash)
-	if !errors.As(err, new(damagedError)) {
-		return err
+	drivers := host.NewDrivers(machine, modules)
+	damage := enterRoot(ctx, machine, uevents, drivers, search{want: rootHash, slots: true})
+	if !errors.As(damage, new(damagedError)) {
+		return damage
 	}
 	giveUpCtx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
 	defer cancel()
-	return errors.Join(err, giveUp(giveUpCtx, machine, modules, rootHash))
+	err = giveUp(giveUpCtx, machine, modules, rootHash)
+	if err == nil {
+		return damage
+	}
+	// No other slot: what is left is a medium with the same image, from which the
+	// node can be installed anew.
+	say(errorLevel, "%v", errors.Join(damage, err))
+	mediumCtx, cancel := context.WithTimeout(context.Background(), mediumDeadline)
+	defer cancel()
+	return enterRoot(mediumCtx, machine, uevents, drivers, search{want: rootHash})
 }
 
 // damagedError says that what is in a slot of the node's disk is not the root image
@@ -95,41 +107,49 @@ func (e damagedError) Unwrap() error { return e.error }
 
 // enterRoot finds the root image, verifies it, and starts what is in it. It only
 // returns when that did not work.
-func enterRoot(ctx context.Context, machine host.OS, uevents *host.Uevents, drivers *host.Drivers, rootHash verity.RootHash) error {
-	root, err := findRoot(ctx, uevents, machine.Root(), drivers, rootHash)
+func enterRoot(ctx context.Context, machine host.OS, uevents *host.Uevents, drivers *host.Drivers, s search) error {
+	root, err := findRoot(ctx, uevents, machine.Root(), drivers, s)
 	if errors.As(err, new(*notFoundError)) {
 		return damagedError{err} // unless there is no installed disk, see giveUp
 	}
 	if err != nil {
 		return err
 	}
-	inSlot := func(err error) error {
-		if err != nil && root.slot {
-			return damagedError{err}
-		}
-		return err
-	}
-	say(infoLevel, "root image with root hash %s found on %s", rootHash, root.device)
+	say(infoLevel, "root image with root hash %s found on %s", s.want, root.device)
 	device := root.device
 	if root.size > 0 {
 		if device, err = verity.Window(verity.MediumDevice, root.device, root.start, root.size); err != nil {
 			return err
 		}
 	}
-	node, err := verity.Open(verity.RootDevice, device, root.superblock, root.hashOffset, rootHash)
+	node, err := verity.Open(verity.RootDevice, device, root.superblock, root.hashOffset, s.want)
 	if err != nil {
 		return err
 	}
+	if err := mountRoot(machine, node); err != nil {
+		if closeErr := verity.Close(verity.RootDevice); closeErr != nil {
+			say(errorLevel, "%v", closeErr)
+		}
+		if root.slot {
+			return damagedError{err}
+		}
+		return err
+	}
+	return switchRoot(machine)
+}
+
+// mountRoot mounts the root image, or leaves nothing mounted.
+func mountRoot(machine host.OS, node string) error {
 	if err := machine.MkdirAll(newRoot, 0o755); err != nil {
 		return err
 	}
 	if err := machine.Mount(node, newRoot, "squashfs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-		return inSlot(fmt.Errorf("mount the verified root image %s: %w", node, err))
+		return fmt.Errorf("mount the verified root image %s: %w", node, err)
 	}
-	if err := inSlot(checkProgram(newRoot + initProgram)); err != nil {
-		return err
+	if err := checkProgram(newRoot + initProgram); err != nil {
+		return errors.Join(err, machine.Unmount(newRoot, 0))
 	}
-	return switchRoot(machine)
+	return nil
 }
 
 // wantedRoot is the root hash that the command line demands. Without one nothing

@@ -30,15 +30,22 @@ type rootImage struct {
 	slot bool
 }
 
+// search is what is looked for.
+type search struct {
+	want verity.RootHash
+	// slots tells that it may be in a slot of an installed node's disk.
+	slots bool
+}
+
 // findRoot waits for a block device with the wanted root image, and loads the
 // drivers of whatever appears meanwhile. When ctx ends first, the error lists
 // every block device that was there and what it held instead.
-func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, drivers *host.Drivers, want verity.RootHash) (rootImage, error) {
+func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, drivers *host.Drivers, s search) (rootImage, error) {
 	var image rootImage
 	var seen map[string]error
 	err := uevents.WaitUntil(ctx, func() (bool, error) {
 		var err error
-		image, seen, err = lookForRoot(root, os.Open, want)
+		image, seen, err = lookForRoot(root, os.Open, s)
 		if err != nil || image.device != "" {
 			return true, err
 		}
@@ -46,18 +53,18 @@ func findRoot(ctx context.Context, uevents *host.Uevents, root fs.FS, drivers *h
 		if err := drivers.Load(ctx); err != nil {
 			say(errorLevel, "%v", err) // it may drive something else
 		}
-		image, seen, err = lookForRoot(root, os.Open, want)
+		image, seen, err = lookForRoot(root, os.Open, s)
 		return image.device != "", err
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
-		return rootImage{}, notFound(want, seen)
+		return rootImage{}, notFound(s.want, seen)
 	}
 	return image, err
 }
 
 // lookForRoot looks at every block device once. A zero image means that none is
 // the wanted one, for the reasons in seen.
-func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.RootHash) (image rootImage, seen map[string]error, err error) {
+func lookForRoot(root fs.FS, open func(string) (*os.File, error), s search) (image rootImage, seen map[string]error, err error) {
 	devices, err := fs.ReadDir(root, "sys/class/block")
 	if err != nil {
 		return rootImage{}, nil, fmt.Errorf("list the block devices: %w", err)
@@ -70,10 +77,15 @@ func lookForRoot(root fs.FS, open func(string) (*os.File, error), want verity.Ro
 	for _, device := range devices {
 		// A slash in a device's name is an exclamation mark in sysfs.
 		path := "/dev/" + strings.ReplaceAll(device.Name(), "!", "/")
+		slot := rank(root, device.Name()) == slotRank
+		if slot && !s.slots {
+			seen[path] = errors.New("a slot of an installed node")
+			continue
+		}
 		whole := func() bool { return isWhole(root, device.Name()) }
-		image, err := inspectDevice(path, whole, open, want)
+		image, err := inspectDevice(path, whole, open, s.want)
 		if err == nil {
-			image.slot = rank(root, device.Name()) == slotRank
+			image.slot = slot
 			return image, seen, nil
 		}
 		seen[path] = err
@@ -210,7 +222,7 @@ func (e *notFoundError) Error() string { return e.text }
 
 func notFound(want verity.RootHash, seen map[string]error) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "no root image with the root hash %s after %s; attach the disk it is on. Devices here:", want, deviceDeadline)
+	fmt.Fprintf(&b, "no root image with the root hash %s appeared; attach the disk it is on. Devices here:", want)
 	for _, path := range slices.Sorted(maps.Keys(seen)) {
 		fmt.Fprintf(&b, "\n%s: %v", path, seen[path])
 	}

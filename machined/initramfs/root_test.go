@@ -85,7 +85,7 @@ func TestLookForRoot(t *testing.T) {
 	for _, name := range []string{"sr0", "vda"} {
 		sys["sys/class/block/"+name] = &fstest.MapFile{Mode: fs.ModeDir}
 	}
-	got, seen, err := lookForRoot(sys, open, root)
+	got, seen, err := lookForRoot(sys, open, search{want: root, slots: true})
 	if err != nil || got.device != "" {
 		t.Errorf("found %+v, %v", got, err)
 	}
@@ -96,7 +96,7 @@ func TestLookForRoot(t *testing.T) {
 		}
 	}
 	sys["sys/class/block/cciss!c0d0"] = &fstest.MapFile{Mode: fs.ModeDir}
-	got, _, err = lookForRoot(sys, open, root)
+	got, _, err = lookForRoot(sys, open, search{want: root, slots: true})
 	if err != nil || got.device != "/dev/cciss/c0d0" {
 		t.Errorf("found %+v, %v", got, err)
 	}
@@ -171,20 +171,20 @@ func TestLookForRootInAMediumsPartitions(t *testing.T) {
 	}
 	open := func(path string) (*os.File, error) { return os.Open(filepath.Join(dir, filepath.Base(path))) }
 	sys := fstest.MapFS{"sys/class/block/sr0": {Mode: fs.ModeDir}}
-	got, seen, err := lookForRoot(sys, open, root)
+	got, seen, err := lookForRoot(sys, open, search{want: root, slots: true})
 	if err != nil || got.device != "/dev/sr0" || got.start != 4096*512 || got.size != 4096*512 {
 		t.Errorf("found %+v, seen %v: %v", got, seen, err)
 	}
 	// Where the kernel knows the partitions, they are devices of their own.
 	sys["sys/class/block/sr0/sr0p3/partition"] = &fstest.MapFile{Data: []byte("3\n")}
-	if got, _, _ := lookForRoot(sys, open, root); got.device != "" {
+	if got, _, _ := lookForRoot(sys, open, search{want: root, slots: true}); got.device != "" {
 		t.Errorf("found %+v", got)
 	}
 	delete(sys, "sys/class/block/sr0/sr0p3/partition")
 	if _, err := f.WriteAt(make([]byte, 4096), 4096*512); err != nil {
 		t.Fatal(err)
 	}
-	if got, seen, err := lookForRoot(sys, open, root); got.device != "" || err != nil || !strings.Contains(seen["/dev/sr0"].Error(), "no squashfs") {
+	if got, seen, err := lookForRoot(sys, open, search{want: root, slots: true}); got.device != "" || err != nil || !strings.Contains(seen["/dev/sr0"].Error(), "no squashfs") {
 		t.Errorf("found %+v, seen %v: %v", got, seen, err)
 	}
 }
@@ -199,7 +199,10 @@ func TestTheNodesOwnDiskComesFirst(t *testing.T) {
 		sys["sys/class/block/"+name+"/uevent"] = &fstest.MapFile{Data: []byte("DEVTYPE=partition\nPARTNAME=" + label + "\n")}
 	}
 	open := func(path string) (*os.File, error) { return os.Open(filepath.Join(dir, filepath.Base(path))) }
-	if got, seen, err := lookForRoot(sys, open, root); err != nil || got.device != "/dev/sdb2" {
+	if got, seen, err := lookForRoot(sys, open, search{want: root, slots: true}); err != nil || got.device != "/dev/sdb2" {
 		t.Errorf("found %+v, seen %v: %v", got, seen, err)
+	}
+	if got, seen, err := lookForRoot(sys, open, search{want: root}); err != nil || got.device != "/dev/sda3" || got.slot {
+		t.Errorf("with the slots left out: found %+v, seen %v: %v", got, seen, err)
 	}
 }
