@@ -85,7 +85,7 @@ func (app *app) getCommand() *cobra.Command {
 			if len(selections) > 1 && printer.isTable() {
 				options.separate = total > 0
 				// Another resource's columns have widths of their own.
-				options.prefix = one.GetResource()
+				options.prefix = true
 				if printer, err = newObjectPrinter(output.value, options); err != nil {
 					return err
 				}
@@ -138,6 +138,7 @@ func (app *app) get(ctx context.Context, node *client.Client, selection *workloa
 	if err != nil {
 		return 0, err
 	}
+	printer.kind = answer.GetKind()
 	return printer.print(app.stdout, answer.GetJson())
 }
 

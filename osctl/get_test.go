@@ -75,7 +75,8 @@ func TestGetAsksForTheSelection(t *testing.T) {
 	var asked []*workload.Selection
 	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
 		asked = append(asked, request.GetSelection())
-		return &workload.GetResponse{Json: podTable("web-0")}, nil
+		kind := map[string]string{"pods": "pod", "services": "service"}[request.GetSelection().GetResource()]
+		return &workload.GetResponse{Json: podTable("web-0"), Kind: kind}, nil
 	}
 	for args, want := range map[string][]*workload.Selection{
 		"pods":            {{Resource: "pods"}},

@@ -27,8 +27,9 @@ type printOptions struct {
 	sortBy                                           string
 	// separate puts an empty line before a table, if it has rows.
 	separate bool
-	// prefix goes before the names in tables, when several resources are shown.
-	prefix string
+	// prefix puts the kind before the names in tables, when several resources are
+	// shown.
+	prefix bool
 }
 
 // objectPrinter prints Kubernetes objects as kubectl does.
@@ -38,6 +39,8 @@ type objectPrinter struct {
 	printer printers.ResourcePrinter
 	names   printers.NamePrinter
 	columns []metav1.TableColumnDefinition
+	// kind is that of a table's objects.
+	kind string
 	// tabs is kept for a watch: it remembers the columns' widths.
 	tabs *tabwriter.Writer
 	// list, when it is set, gathers the objects instead of printing them.
@@ -272,14 +275,14 @@ func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error
 	return len(table.Rows), printer.tabs.Flush()
 }
 
-// qualify puts the prefix before a row's name.
+// qualify puts the kind before a row's name.
 func (printer *objectPrinter) qualify(table *metav1.Table, row *metav1.TableRow) {
-	if printer.options.prefix == "" {
+	if !printer.options.prefix {
 		return
 	}
 	for i, column := range table.ColumnDefinitions {
 		if i < len(row.Cells) && column.Format == "name" {
-			row.Cells[i] = fmt.Sprintf("%s/%v", printer.options.prefix, row.Cells[i])
+			row.Cells[i] = fmt.Sprintf("%s/%v", printer.kind, row.Cells[i])
 		}
 	}
 }

@@ -239,10 +239,9 @@ func (t target) result(d document) *workloadpb.ObjectResult {
 }
 
 // label names an object the way kubectl prints it: "deployment.apps/web".
-func label(mapping *meta.RESTMapping, name string) string {
-	kind := strings.ToLower(mapping.GroupVersionKind.Kind)
-	if group := mapping.GroupVersionKind.Group; group != "" {
-		kind += "." + group
-	}
-	return kind + "/" + name
+func label(mapping *meta.RESTMapping, name string) string { return kindLabel(mapping) + "/" + name }
+
+// kindLabel is what precedes the slash.
+func kindLabel(mapping *meta.RESTMapping) string {
+	return strings.ToLower(mapping.GroupVersionKind.GroupKind().String())
 }

@@ -50,7 +50,7 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "read the API server's answer: %v", err)
 	}
-	return &workloadpb.GetResponse{Json: answer}, nil
+	return &workloadpb.GetResponse{Json: answer, Kind: kindLabel(q.mapping)}, nil
 }
 
 // query is a selection in the API server's terms.

@@ -56,6 +56,13 @@ func TestGet(t *testing.T) {
 			if err := json.Unmarshal(got.GetJson(), &answer); err != nil {
 				t.Fatal(err)
 			}
+			kind := "pod"
+			if test.selection.GetResource() == "deploy" {
+				kind = "deployment.apps"
+			}
+			if got.GetKind() != kind {
+				t.Errorf("kind %q, want %q", got.GetKind(), kind)
+			}
 			var names []string
 			for _, item := range answer.Items {
 				names = append(names, item.Name)

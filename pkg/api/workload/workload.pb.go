@@ -676,7 +676,9 @@ func (x *GetRequest) GetIncludeObjects() bool {
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A Table, an object or a List, in JSON.
-	Json          []byte `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	Json []byte `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	// What precedes the slash in the objects' full names: "pod", "deployment.apps".
+	Kind          string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -716,6 +718,13 @@ func (x *GetResponse) GetJson() []byte {
 		return x.Json
 	}
 	return nil
+}
+
+func (x *GetResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
 }
 
 type WatchRequest struct {
@@ -1652,9 +1661,10 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"GetRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
-	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\"!\n" +
+	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\"5\n" +
 	"\vGetResponse\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json\"\xa4\x01\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\"\xa4\x01\n" +
 	"\fWatchRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12!\n" +
