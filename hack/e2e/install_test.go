@@ -235,6 +235,7 @@ func testGoodUpdate(t *testing.T) {
 // is back.
 func failingUpdate(t *testing.T, bundle, why string) {
 	t.Helper()
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
 	slot := runningSlot(t)
 	out, err := osctlFor(updateDeadline, nil, "upgrade", "--image", bundle, "--wait")
 	if err == nil {
@@ -244,7 +245,6 @@ func failingUpdate(t *testing.T, bundle, why string) {
 	if events := osctl(t, "node-events"); !strings.Contains(events, "failed, this is") {
 		t.Errorf("the events do not tell of it:\n%s", events)
 	}
-	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
 }
 
 func testPanickingUpdate(t *testing.T) {
@@ -275,6 +275,7 @@ func testHangingUpdate(t *testing.T) {
 }
 
 func testNextUpdateAndRollback(t *testing.T) {
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
 	before := runningSlot(t)
 	update(t, filepath.Join(artifacts, "second", "keelson.bundle"))
 	osctl(t, "rollback", "--wait")

@@ -14,6 +14,7 @@ import (
 // cluster: each says on its console what is wrong, by field and line, stays
 // reachable for who has its pairing code, and writes nothing to its disk.
 func TestMaintenance(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		config, boot string
 		want         []string

@@ -10,6 +10,7 @@ import (
 // TestNetworkBoot installs machines over the network, from the boot server that
 // osctl netboot serve is, which hands out their configs, too.
 func TestNetworkBoot(t *testing.T) {
+	t.Parallel()
 	for _, boot := range []string{"http", "pxe", "ipxe"} {
 		if boot != "http" && !soaking && existing == "" {
 			continue // the firmware's other ways take as long again
