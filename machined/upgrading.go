@@ -198,13 +198,20 @@ func skips(from, to string) bool {
 }
 
 // Rollback implements api.Upgrader.
-func (s slotsView) Rollback(ctx context.Context, request *upgradeapi.RollbackRequest) error {
-	if err := s.slots.Load().Rollback(); err != nil {
-		return err
+func (s slotsView) Rollback(ctx context.Context, request *upgradeapi.RollbackRequest) (calledOff string, err error) {
+	slots := s.slots.Load()
+	off, err := slots.Rollback()
+	if err != nil {
+		return "", err
+	}
+	if off {
+		calledOff = slots.Last().To
+		s.events.Publish(api.KindMachine, "update", "undone", calledOff+" is called off before its first boot")
+		return calledOff, nil
 	}
 	s.kexecOff.Store(true)
 	s.events.Publish(api.KindMachine, "update", "undone", "the image in the other slot is booted next")
-	return s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: request.GetForce(), By: "a rollback"})
+	return "", s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: request.GetForce(), By: "a rollback"})
 }
 
 // outcomes in the API's terms.

@@ -215,7 +215,9 @@ func (app *app) rollbackCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "rollback", Short: "Go back to the OS image in the node's other slot, and restart it", Args: cobra.NoArgs,
 		Long: `Go back to the OS image in the node's other slot, and restart it: its pods move to
-other nodes first. It is the image before the last update, which was healthy.`,
+other nodes first. It is the image before the last update, which was healthy. An
+update that waits there for its first boot (osctl upgrade --stage) is called off
+instead, without a restart.`,
 	}
 	flags := command.Flags()
 	force := flags.Bool("force", false, "do not move pods away first, and do not give them time to end")
@@ -232,8 +234,12 @@ other nodes first. It is the image before the last update, which was healthy.`,
 		node, ctx, asked := nodes.nodes[0], command.Context(), app.now()
 		watch := app.watchWayDown(ctx, node.Client)
 		defer watch.end()
-		if _, err := node.Upgrade.Rollback(ctx, &upgrade.RollbackRequest{Force: *force}); err != nil {
+		answer, err := node.Upgrade.Rollback(ctx, &upgrade.RollbackRequest{Force: *force})
+		if err != nil {
 			return fmt.Errorf("rollback: %w", err)
+		}
+		if off := answer.GetCalledOff(); off != "" {
+			return node.line(fmt.Sprintf("the update to %s is called off: the node goes on with what it runs", off))
 		}
 		if !*wait {
 			return node.line("restarting with the image in the other slot")

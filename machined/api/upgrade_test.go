@@ -31,7 +31,9 @@ func (f *fakeSlots) Upgrade(_ context.Context, bundle io.Reader, options *upgrad
 	return tell(&upgrade.UpgradeResponse{Done: true})
 }
 
-func (f *fakeSlots) Rollback(context.Context, *upgrade.RollbackRequest) error { return f.err }
+func (f *fakeSlots) Rollback(context.Context, *upgrade.RollbackRequest) (string, error) {
+	return "", f.err
+}
 
 func (f *fakeSlots) Slots(context.Context) (*upgrade.SlotsResponse, error) {
 	return &upgrade.SlotsResponse{Running: "a"}, f.err

@@ -76,7 +76,7 @@ func TestGiveUpLeavesCountedEntriesToTheLoader(t *testing.T) {
 // What was installed first is no update, and rots all the same.
 func TestTheInstalledImageIsGivenUp(t *testing.T) {
 	disk, u := healthyUpdate(t)
-	if err := u.Rollback(); err != nil {
+	if _, err := u.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	u, _ = boot(t, disk, osdisk.SlotA)

@@ -233,23 +233,28 @@ func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
 	})
 }
 
-// Rollback has the image in the other slot booted next. It returns an error if
-// there is none that was ever healthy.
-func (u *Upgrader) Rollback() error {
+// Rollback has the image in the other slot booted next. An update that waits in
+// there for its first boot is called off instead: what runs stays. It returns an
+// error if there is no image that was ever healthy.
+func (u *Upgrader) Rollback() (calledOff bool, err error) {
 	if u.writing.Load() {
-		return ErrBusy
+		return false, ErrBusy
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	err := u.esp(0, func(f entries.Folder) error {
+	last, slot := u.record.Update, u.options.Slot
+	err = u.esp(0, func(f entries.Folder) error {
 		list, err := f.List()
 		if err != nil {
 			return err
 		}
-		s := state{entries: list}
-		other, there := entries.Of(s.entries, u.options.Slot.Other())
+		other, there := entries.Of(list, slot.Other())
 		if !there {
 			return errors.New("there is no image to go back to: the other slot is empty")
+		}
+		if last != nil && last.Outcome == Pending && last.Slot == other.Slot && last.Generation == other.Generation && !other.Exhausted() {
+			calledOff = true
+			return f.Remove(entries.AllOf(list, other.Slot))
 		}
 		if !other.Good() {
 			return errors.New("the image in the other slot was never found healthy: install another one with osctl upgrade")
@@ -259,13 +264,13 @@ func (u *Upgrader) Rollback() error {
 		return f.Rename(other, preferred)
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	if last := u.record.Update; last != nil && last.Slot == u.options.Slot && last.Outcome != Failed {
+	if calledOff || last != nil && last.Slot == slot && last.Outcome != Failed {
 		last.Outcome = Undone
-		return u.writeRecord()
+		err = u.writeRecord()
 	}
-	return nil
+	return calledOff, err
 }
 
 // Write writes a bundle to the slot that does not run, and makes it the one that

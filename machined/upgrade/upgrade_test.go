@@ -174,7 +174,7 @@ func TestAGoodUpdate(t *testing.T) {
 		t.Errorf("blessed: entries %s, %+v", got, u.Last())
 	}
 	// And back, and on again.
-	if err := u.Rollback(); err != nil {
+	if _, err := u.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, u); got != "keelson-2-b.efi keelson-3-a.efi" || u.Last().Outcome != Undone {
@@ -209,14 +209,11 @@ func checkSlot(t *testing.T, disk partitions, want string) {
 func TestAnUpdateThatFailsIsToldOfAndTheNextOneWorks(t *testing.T) {
 	disk := installedDisk(t)
 	u, _ := boot(t, disk, osdisk.SlotA)
-	if err := u.Rollback(); err == nil || !strings.Contains(err.Error(), "empty") {
+	if _, err := u.Rollback(); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("a rollback to nothing: %v", err)
 	}
 	if err := u.Write(t.Context(), read(t, bundle(t, "2")), nil); err != nil {
 		t.Fatal(err)
-	}
-	if err := u.Rollback(); err == nil || !strings.Contains(err.Error(), "never found healthy") {
-		t.Errorf("a rollback to an image that was never booted: %v", err)
 	}
 	count(t, u, osdisk.SlotB)
 	bad, _ := boot(t, disk, osdisk.SlotB)
@@ -241,6 +238,35 @@ func TestAnUpdateThatFailsIsToldOfAndTheNextOneWorks(t *testing.T) {
 	}
 	if got := names(t, u); got != "keelson-1-a.efi keelson-2-b+3.efi" {
 		t.Errorf("the next update: entries %s", got)
+	}
+}
+
+func TestAnUpdateThatWaitsIsCalledOff(t *testing.T) {
+	disk := installedDisk(t)
+	u, _ := boot(t, disk, osdisk.SlotA)
+	if err := u.Write(t.Context(), read(t, bundle(t, "2")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if off, err := u.Rollback(); err != nil || !off || u.Last().Outcome != Undone {
+		t.Errorf("called off: %v, %v, %+v", off, err, u.Last())
+	}
+	if _, err := u.Rollback(); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("called off again: %v", err)
+	}
+	u, failed := boot(t, disk, osdisk.SlotA)
+	if got := names(t, u); got != "keelson-1-a.efi" || failed != nil {
+		t.Errorf("entries %s, told of %+v", got, failed)
+	}
+	if err := u.Write(t.Context(), read(t, bundle(t, "3")), nil); err != nil {
+		t.Fatal(err)
+	}
+	// What META does not know of is not taken for an update.
+	u.record.Update = nil
+	if off, err := u.Rollback(); off || err == nil || !strings.Contains(err.Error(), "never found healthy") {
+		t.Errorf("a rollback to an image that was never booted: %v, %v", off, err)
+	}
+	if got := names(t, u); got != "keelson-1-a.efi keelson-2-b+3.efi" {
+		t.Errorf("entries %s", got)
 	}
 }
 

@@ -326,7 +326,9 @@ func (x *RollbackRequest) GetForce() bool {
 }
 
 type RollbackResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the update that was called off; empty when the node restarts.
+	CalledOff     string `protobuf:"bytes,1,opt,name=called_off,json=calledOff,proto3" json:"called_off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +361,13 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
 	return file_pkg_api_upgrade_upgrade_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RollbackResponse) GetCalledOff() string {
+	if x != nil {
+		return x.CalledOff
+	}
+	return ""
 }
 
 type SlotsRequest struct {
@@ -634,8 +643,10 @@ const file_pkg_api_upgrade_upgrade_proto_rawDesc = "" +
 	"\x05total\x18\x04 \x01(\x03R\x05total\x12\x12\n" +
 	"\x04done\x18\x05 \x01(\bR\x04done\"'\n" +
 	"\x0fRollbackRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\"\x12\n" +
-	"\x10RollbackResponse\"\x0e\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"1\n" +
+	"\x10RollbackResponse\x12\x1d\n" +
+	"\n" +
+	"called_off\x18\x01 \x01(\tR\tcalledOff\"\x0e\n" +
 	"\fSlotsRequest\"\xa7\x01\n" +
 	"\rSlotsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\tR\arunning\x12\x1c\n" +

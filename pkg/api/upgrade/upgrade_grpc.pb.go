@@ -37,7 +37,8 @@ type UpgradeServiceClient interface {
 	// that could be booted. FailedPrecondition on a node that was not installed, or
 	// whose running image is not known to be healthy.
 	Upgrade(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UpgradeRequest, UpgradeResponse], error)
-	// Rollback has the image in the other slot booted next.
+	// Rollback has the image in the other slot booted next, and restarts the node. If
+	// an update waits there for its first boot, it calls that off, and does no more.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	// Slots tells what is in the slots, and what became of the last update.
 	Slots(ctx context.Context, in *SlotsRequest, opts ...grpc.CallOption) (*SlotsResponse, error)
@@ -95,7 +96,8 @@ type UpgradeServiceServer interface {
 	// that could be booted. FailedPrecondition on a node that was not installed, or
 	// whose running image is not known to be healthy.
 	Upgrade(grpc.BidiStreamingServer[UpgradeRequest, UpgradeResponse]) error
-	// Rollback has the image in the other slot booted next.
+	// Rollback has the image in the other slot booted next, and restarts the node. If
+	// an update waits there for its first boot, it calls that off, and does no more.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	// Slots tells what is in the slots, and what became of the last update.
 	Slots(context.Context, *SlotsRequest) (*SlotsResponse, error)
