@@ -74,7 +74,7 @@ func (n *node) installImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.copyImage(ctx, n.config, config, nil); err != nil {
+	if err := n.copyImage(ctx, n.config, config, false, nil); err != nil {
 		return err
 	}
 	if err := n.restartInstalled(ctx); err != nil {
@@ -88,9 +88,16 @@ func (n *node) restartInstalled(ctx context.Context) error {
 	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"})
 }
 
-// copyImage installs the medium's image, and the config as text. progress may be
-// nil.
-func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, text []byte, progress func(done, total int64)) error {
+// errInstalling says that only one installation is done at a time.
+var errInstalling = errors.New("an installation is under way: see osctl node-events")
+
+// copyImage installs the medium's image, and the config as text; or repairs what is
+// installed. progress may be nil.
+func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, text []byte, repair bool, progress func(done, total int64)) error {
+	if !n.installing.TryLock() {
+		return errInstalling
+	}
+	defer n.installing.Unlock()
 	image, closeMedium, err := install.Open(n.booted)
 	if err != nil {
 		return err
@@ -101,7 +108,7 @@ func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, text
 	n.events.Publish(api.KindMachine, "install", "started", "to "+diskOf(config))
 	show := n.showProgress("installing")
 	err = storage.Install(ctx, options, storage.Installation{
-		Image: image, Config: text, Wipe: config.Machine.Install.Wipe, Progress: func(done, total int64) {
+		Image: image, Config: text, Wipe: config.Machine.Install.Wipe && !repair, Repair: repair, Progress: func(done, total int64) {
 			show(done, total)
 			if progress != nil {
 				progress(done, total)
@@ -172,27 +179,31 @@ func diskContents(disks []machineconfig.Disk) []string {
 }
 
 // Install implements api.Installer.
-func (n *node) Install(_ context.Context, text []byte, tell func(*installapi.InstallResponse) error) error {
-	if n.Status().GetStage() != inMaintenance {
+func (n *node) Install(_ context.Context, request *installapi.InstallRequest, tell func(*installapi.InstallResponse) error) error {
+	text, repair := request.GetConfig(), request.GetRepair()
+	switch fromMedium := n.booted.Kind == install.Medium; {
+	case repair && !fromMedium:
+		return errors.New("a repair writes the image of an installation medium: start the node from one")
+	case n.Status().GetStage() != inMaintenance && !(repair && fromMedium):
 		return errors.New("this node has a config: reset it first (osctl reset)")
 	}
 	config, err := machineconfig.Decode("the config", bytes.NewReader(text))
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if !n.installing.TryLock() {
-		return errors.New("an installation is under way: see osctl node-events")
-	}
-	defer n.installing.Unlock()
 	// Whoever goes away leaves no disk half written.
 	ctx, cancel := context.WithTimeout(n.life, installDeadline)
 	defer cancel()
 	switch n.booted.Kind {
 	case install.Medium:
-		err = n.copyImage(ctx, config, text, func(done, total int64) {
+		err = n.copyImage(ctx, config, text, repair, func(done, total int64) {
 			_ = tell(&installapi.InstallResponse{Disk: diskOf(config), Written: done, Total: total})
 		})
 	case install.Installed:
+		if !n.installing.TryLock() {
+			return errInstalling
+		}
+		defer n.installing.Unlock()
 		err = storage.KeepConfig(ctx, n.storageOptions(config), text)
 	default:
 		err = errors.New("this node was given its image, and has no medium to install from: give it the config where it gets the image from")

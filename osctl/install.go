@@ -58,9 +58,12 @@ installation medium is installed on the disk that the config names
 then restarts from its disk.
 
 A disk that holds something is refused unless machine.install.wipe is set; osctl
-disks shows what is on each.`,
+disks shows what is on each. A node whose images on the disk can no longer be
+started is started from a medium and repaired (--repair): it keeps its data, and
+takes the config.`,
 		Example: `  osctl install --endpoint 192.0.2.10 --fingerprint HEX --pairing-code CODE --config controlplane.yaml`,
 	}
+	repair := command.Flags().Bool("repair", false, "write the medium's image anew to a disk that Keelson is installed on, and keep the node's data")
 	file := command.Flags().String("config", "", "the machine config, or \"-\" for standard input (osctl gen config makes one)")
 	_ = command.MarkFlagRequired("config") // it is there
 	command.RunE = func(command *cobra.Command, _ []string) error {
@@ -75,7 +78,7 @@ disks shows what is on each.`,
 		if len(nodes.nodes) > 1 {
 			return usagef("-N: each node has a config of its own: install one at a time")
 		}
-		return app.install(command.Context(), nodes.nodes[0], config)
+		return app.install(command.Context(), nodes.nodes[0], &install.InstallRequest{Config: config, Repair: *repair})
 	}
 	return command
 }
@@ -87,10 +90,10 @@ func (app *app) readConfig(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-func (app *app) install(ctx context.Context, node *askedNode, config []byte) error {
+func (app *app) install(ctx context.Context, node *askedNode, request *install.InstallRequest) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := node.Install.Install(ctx, &install.InstallRequest{Config: config})
+	stream, err := node.Install.Install(ctx, request)
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 type Installer interface {
 	Disks(ctx context.Context) ([]*install.Disk, error)
 	// Install may call tell with what to answer the client.
-	Install(ctx context.Context, config []byte, tell func(*install.InstallResponse) error) error
+	Install(ctx context.Context, request *install.InstallRequest, tell func(*install.InstallResponse) error) error
 }
 
 type installService struct {
@@ -36,7 +36,7 @@ func (s *installService) Disks(ctx context.Context, _ *install.DisksRequest) (*i
 }
 
 func (s *installService) Install(request *install.InstallRequest, stream grpc.ServerStreamingServer[install.InstallResponse]) error {
-	if err := s.installer.Install(stream.Context(), request.GetConfig(), stream.Send); err != nil {
+	if err := s.installer.Install(stream.Context(), request, stream.Send); err != nil {
 		return precondition(err)
 	}
 	return nil

@@ -25,8 +25,9 @@ type Installation struct {
 	Image osdisk.Image
 	// Config is the machine config as it is kept on STATE.
 	Config []byte
-	// Wipe erases what the disk holds.
-	Wipe bool
+	// Wipe erases what the disk holds. Repair writes the image anew to a disk that
+	// has a node's system, and keeps the node's data. At most one of them is set.
+	Wipe, Repair bool
 	// Progress, if set, gets the bytes of the root image written, and all of them.
 	Progress func(done, total int64)
 }
@@ -36,21 +37,24 @@ type Installation struct {
 type InstalledError struct{ Disk string }
 
 func (e *InstalledError) Error() string {
-	return fmt.Sprintf("Keelson is installed on %s: remove the installation medium and restart, or set machine.install.wipe to erase the disk", e.Disk)
+	return fmt.Sprintf("Keelson is installed on %s: remove the installation medium and restart, write the system anew and keep the node's data (osctl install --repair), or set machine.install.wipe to erase the disk", e.Disk)
 }
 
 // decideInstall plans an installation on what was found on the disk called path.
 // A disk whose installation was cut short is taken up again, and keeps a node's
 // data; fresh tells that everything on it goes.
-func decideInstall(path string, o observation, wipe bool) (table *gpt.Table, fresh bool, err error) {
+func decideInstall(path string, o observation, what Installation) (table *gpt.Table, fresh bool, err error) {
+	empty := o.table == nil && o.blank
 	switch _, err := decide(path, o); {
 	case o.size < osdisk.MinSize:
 		return nil, false, err
-	case wipe || (o.table == nil && o.blank):
+	case what.Repair && empty:
+		return nil, false, fmt.Errorf("%s is empty: there is nothing to repair", path)
+	case what.Wipe || empty:
 		return osdisk.NewTable(o.size, o.sectorSize), true, nil
 	case err != nil:
 		return nil, false, err
-	case osdisk.IsInstalled(o.table):
+	case osdisk.IsInstalled(o.table) && !what.Repair:
 		return nil, false, &InstalledError{path}
 	}
 	return o.table, false, nil
@@ -76,7 +80,7 @@ func Install(ctx context.Context, options Options, what Installation) error {
 	if err != nil {
 		return err
 	}
-	table, fresh, err := decideInstall(d.path, o, what.Wipe)
+	table, fresh, err := decideInstall(d.path, o, what)
 	if err != nil {
 		return err
 	}

@@ -159,6 +159,56 @@ func TestInstallKeepsANodesData(t *testing.T) {
 	closeStorage(t, s)
 }
 
+// The image on the disk cannot be started any more, and there is no other.
+func TestRepairKeepsANodesData(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	repair := installation()
+	repair.Repair, repair.Config = true, []byte("kind: Machine\n# repaired\n")
+	if err := Install(t.Context(), o, repair); err == nil || !strings.Contains(err.Error(), "nothing to repair") {
+		t.Errorf("repair of an empty disk: %v", err)
+	}
+	if err := Install(t.Context(), o, installation()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, o)
+	id := s.MachineID
+	closeStorage(t, s)
+	at := int64(osdisk.RootA.Find(ownTable(t, o.Disk)).Start) * 512
+	overwrite(t, o.Disk, at, []byte("rotten"))
+	if err := Install(t.Context(), o, repair); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(o.Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	slot := make([]byte, 8)
+	if _, err := f.ReadAt(slot, at); err != nil || string(slot) != "rootroot" {
+		t.Errorf("the slot begins with %q: %v", slot, err)
+	}
+	if config, err := ReadConfig(t.Context(), o); err != nil || string(config) != string(repair.Config) {
+		t.Errorf("the config is %q, %v", config, err)
+	}
+	s = open(t, o)
+	if s.MachineID != id || s.Formatted {
+		t.Errorf("the node's identity %s became %s", id, s.MachineID)
+	}
+	closeStorage(t, s)
+}
+
+func overwrite(t *testing.T, path string, at int64, with []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(with, at)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestInstallFailsWhereTheDiskDoes(t *testing.T) {
 	o := testOptions(t, loopDisk(t, testSize))
 	broken := errors.New("I/O error")

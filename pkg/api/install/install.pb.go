@@ -211,7 +211,10 @@ func (x *Disk) GetContent() string {
 type InstallRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The machine config, YAML documents.
-	Config        []byte `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	Config []byte `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// Write the medium's image anew to a disk that a node was installed on, and keep
+	// the node's data.
+	Repair        bool `protobuf:"varint,2,opt,name=repair,proto3" json:"repair,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -251,6 +254,13 @@ func (x *InstallRequest) GetConfig() []byte {
 		return x.Config
 	}
 	return nil
+}
+
+func (x *InstallRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
 }
 
 type InstallResponse struct {
@@ -342,9 +352,10 @@ const file_pkg_api_install_install_proto_rawDesc = "" +
 	"\n" +
 	"rotational\x18\a \x01(\bR\n" +
 	"rotational\x12\x18\n" +
-	"\acontent\x18\b \x01(\tR\acontent\"(\n" +
+	"\acontent\x18\b \x01(\tR\acontent\"@\n" +
 	"\x0eInstallRequest\x12\x16\n" +
-	"\x06config\x18\x01 \x01(\fR\x06config\"i\n" +
+	"\x06config\x18\x01 \x01(\fR\x06config\x12\x16\n" +
+	"\x06repair\x18\x02 \x01(\bR\x06repair\"i\n" +
 	"\x0fInstallResponse\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x18\n" +
 	"\awritten\x18\x02 \x01(\x03R\awritten\x12\x14\n" +

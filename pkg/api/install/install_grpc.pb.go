@@ -34,7 +34,8 @@ type InstallServiceClient interface {
 	Disks(ctx context.Context, in *DisksRequest, opts ...grpc.CallOption) (*DisksResponse, error)
 	// Install gives a config to a node that has none. One that was booted from a
 	// medium is installed on the disk that the config names, one that is installed
-	// keeps the config; then it restarts. InvalidArgument for a config that is
+	// keeps the config; then it restarts. A node that was booted from a medium also
+	// takes a repair. InvalidArgument for a config that is
 	// wrong, FailedPrecondition for a disk that may not be written to: nothing was
 	// written then.
 	Install(ctx context.Context, in *InstallRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[InstallResponse], error)
@@ -85,7 +86,8 @@ type InstallServiceServer interface {
 	Disks(context.Context, *DisksRequest) (*DisksResponse, error)
 	// Install gives a config to a node that has none. One that was booted from a
 	// medium is installed on the disk that the config names, one that is installed
-	// keeps the config; then it restarts. InvalidArgument for a config that is
+	// keeps the config; then it restarts. A node that was booted from a medium also
+	// takes a repair. InvalidArgument for a config that is
 	// wrong, FailedPrecondition for a disk that may not be written to: nothing was
 	// written then.
 	Install(*InstallRequest, grpc.ServerStreamingServer[InstallResponse]) error
