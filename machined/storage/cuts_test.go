@@ -1,0 +1,147 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keelson-os/keelson/machined/host/hosttest"
+	"github.com/keelson-os/keelson/pkg/osdisk"
+)
+
+// installDisk tells a copy of this program which disk to install on.
+const installDisk = "KEELSON_TEST_INSTALL"
+
+// cutInstallation is large enough to be cut in the middle.
+func cutInstallation() Installation {
+	what := installation()
+	what.Image.RootSize = 24 << 20
+	what.Image.Root = bytes.NewReader(bytes.Repeat([]byte("root"), 6<<20))
+	return what
+}
+
+// TestInstallToBeCut is what runs when the power is cut.
+func TestInstallToBeCut(t *testing.T) {
+	disk := os.Getenv(installDisk)
+	if disk == "" {
+		t.Skip("TestPowerCuts runs it")
+	}
+	o := testOptions(t, disk)
+	fmt.Println("installing")
+	if err := Install(t.Context(), o, cutInstallation()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPowerCuts cuts the power during an installation, again and again: the disk
+// then holds what was flushed, and any part of what was not. Whatever it is, the
+// next boot from the medium takes it up again, or finds a whole system.
+func TestPowerCuts(t *testing.T) {
+	const cuts = 25
+	scratch := testOptions(t, loopDisk(t, testSize))
+	began := time.Now()
+	if err := Install(t.Context(), scratch, cutInstallation()); err != nil {
+		t.Fatal(err)
+	}
+	takes := time.Since(began)
+
+	dir, image := t.TempDir(), emptyDisk(t, testSize).Name()
+	whole := 0
+	for i := range cuts {
+		after := rand.N(takes * 5 / 4)
+		t.Run(fmt.Sprintf("%d after %s", i, after.Round(time.Millisecond)), func(t *testing.T) {
+			left := filepath.Join(dir, fmt.Sprint(i))
+			cut(t, image, left, after)
+			image = left
+		})
+		if t.Failed() {
+			return
+		}
+		if checkCut(t, image) {
+			whole++
+			image = emptyDisk(t, testSize).Name()
+		}
+	}
+	t.Logf("an installation takes %s; %d of %d were whole", takes.Round(time.Millisecond), whole, cuts)
+	o := testOptions(t, hosttest.LoopDevice(t, opened(t, image), 0, 0, unix.LO_FLAGS_PARTSCAN))
+	if err := Install(t.Context(), o, cutInstallation()); err != nil {
+		t.Fatalf("it is not taken up again: %v", err)
+	}
+	if !checkCut(t, image) {
+		t.Error("what was taken up again is not marked as whole")
+	}
+}
+
+func opened(t *testing.T, path string) *os.File {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+// cut lets an installation on a disk run for so long. What the disk holds then goes
+// to another file, left.
+func cut(t *testing.T, image, left string, after time.Duration) {
+	t.Helper()
+	disk := hosttest.LoopDevice(t, opened(t, image), 0, 0, unix.LO_FLAGS_PARTSCAN)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInstallToBeCut$")
+	cmd.Env = append(os.Environ(), installDisk+"="+disk)
+	// What it mounts goes with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	said, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(said, make([]byte, len("installing\n"))); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(after)
+	// While it stands still, no write can come that waits for another one.
+	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+	printed, err := exec.Command("cp", "--sparse=always", image, left).CombinedOutput()
+	_ = cmd.Process.Kill() // or it was quicker
+	_ = cmd.Wait()
+	if err != nil {
+		t.Fatalf("%v: %s", err, printed)
+	}
+}
+
+// checkCut tells whether a disk is marked as installed, which only a whole
+// installation may be.
+func checkCut(t *testing.T, image string) bool {
+	t.Helper()
+	disk := opened(t, image)
+	table, err := osdisk.ReadTable(disk, testSize/512, 512)
+	if err != nil || !osdisk.IsInstalled(table) {
+		return false
+	}
+	slot := make([]byte, 24<<20)
+	if _, err := disk.ReadAt(slot, int64(osdisk.RootA.Find(table).Start)*512); err != nil || !bytes.Equal(slot, bytes.Repeat([]byte("root"), 6<<20)) {
+		t.Errorf("marked as installed, and the root image is not whole: %v", err)
+	}
+	o := testOptions(t, hosttest.LoopDevice(t, disk, 0, 0, unix.LO_FLAGS_PARTSCAN))
+	s := open(t, o) // as the first boot from the disk does
+	if config, err := os.ReadFile(filepath.Join(o.StateDir, configFile)); err != nil || string(config) != "kind: Machine\n" {
+		t.Errorf("marked as installed, and the config is %q: %v", config, err)
+	}
+	closeStorage(t, s)
+	return true
+}
