@@ -23,7 +23,7 @@ import (
 )
 
 // partitions are a disk's, each as a loop device of its own: not every kernel
-// that tests run on knows GPTs.
+// that tests run on knows GPTs. "image" is the file that they are in.
 type partitions map[string]string
 
 // installedDisk makes a disk with an installed system. The test is skipped where
@@ -39,7 +39,7 @@ func installedDisk(t *testing.T) partitions {
 		t.Fatal(err)
 	}
 	table := osdisk.NewTable(osdisk.MinSize, 512)
-	all := partitions{}
+	all := partitions{"image": disk.Name()}
 	for _, p := range []osdisk.Partition{osdisk.Meta, osdisk.RootA, osdisk.RootB} {
 		all[p.Name] = hosttest.LoopDevice(t, disk, p.Find(table).Start*512, p.Size, 0)
 	}
