@@ -45,6 +45,7 @@ func TestInstallAndUpdate(t *testing.T) {
 		{name: "the next update works, and a rollback", run: testNextUpdateAndRollback, soak: true},
 		{name: "a restart without the firmware", run: testKexec, soak: true},
 		{name: "a root image that rots where services are", run: testRottenServices, soak: true},
+		{name: "no image on the disk is left", run: testRepair, soak: true},
 	} {
 		if step.soak && !soaking && existing == "" {
 			continue

@@ -47,6 +47,37 @@ func rot(t *testing.T, from, to float64) {
 	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
 }
 
+// testRepair damages every image on the disk: the medium that it was installed from
+// is started instead, and writes its image anew.
+func testRepair(t *testing.T) {
+	cluster, node := firstNode(t, installedCluster)
+	if err := cluster.PowerCut(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cluster.Dir(), "nodes", node)
+	for _, slot := range []osdisk.Slot{osdisk.SlotA, osdisk.SlotB} {
+		damage(t, filepath.Join(dir, "data.img"), slot, 0.02, 0.98)
+	}
+	if err := cluster.Start(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	repair := []string{"install", "--repair", "--config", filepath.Join(dir, "config.yaml")}
+	eventually(t, "the medium is started, and repairs the disk", func() error {
+		_, err := osctlFor(settleDeadline, nil, repair...)
+		return err
+	})
+	eventually(t, "the node runs from its disk", func() error {
+		out, err := osctlFor(time.Minute, nil, "version")
+		if err == nil && !regexp.MustCompile(`slot +a\n`).MatchString(out) {
+			err = fmt.Errorf("version: %s", out)
+		}
+		return err
+	})
+	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
+	osctl(t, "wait", "deployment/sample-web", "--for", "condition=Available", "--timeout", settleDeadline.String())
+	osctlFails(t, []string{"start the node from one"}, repair...)
+}
+
 // damage flips a bit in every fourth block of a part of a slot's root image.
 func damage(t *testing.T, path string, slot osdisk.Slot, from, to float64) {
 	t.Helper()
