@@ -31,6 +31,37 @@ kind: CustomResourceDefinition
 metadata: {name: foos.example.org}
 spec: {group: example.org, names: {kind: Foo, plural: foos}}`
 
+// Nothing that stands in a manifest may be left out without a word: with --prune it
+// would be deleted.
+func TestDocumentsThatFollowEachOther(t *testing.T) {
+	one := func(name string) string {
+		return `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"` + name + `"}}`
+	}
+	for content, want := range map[string]string{
+		one("a") + "\n" + one("b"):                              "1 a, 2 b",
+		one("a") + one("b"):                                     "1 a, 1 b",
+		"\n  " + one("a") + "\n\n" + one("b") + "\n":            "2 a, 4 b",
+		"--- " + one("a") + "\n--- " + one("b"):                 "1 a, 2 b",
+		configMap("é") + "\n---\n" + one("a") + "\n" + one("b"): "1 é, 6 a, 7 b",
+		one("a") + "}":                                          "x.yaml:1: more follows the end of the document",
+		configMap("a") + "\n...\n" + configMap("b"):             "x.yaml:5: more follows the end of the document",
+	} {
+		documents, err := parse([]*workloadpb.Manifest{{Source: "x.yaml", Content: []byte(content)}})
+		var found []string
+		for _, d := range documents {
+			found = append(found, fmt.Sprint(d.line, " ", d.object.GetName()))
+		}
+		if got := strings.Join(found, ", "); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\nread as %s, %v, want %s", content, got, err, want)
+		}
+	}
+	for _, bad := range []string{`{"apiVersion": "v1",` + "\n" + `"kind": }`, `{"a": 1,` + "\n}"} {
+		if _, err := parse([]*workloadpb.Manifest{{Source: "x.json", Content: []byte(bad)}}); err == nil || !strings.Contains(err.Error(), "x.json:2: invalid JSON: ") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func applyAll(t *testing.T, client workloadpb.WorkloadServiceClient, request *workloadpb.ApplyRequest) []string {
 	t.Helper()
 	stream, err := client.Apply(testContext(t), request)
@@ -151,17 +182,4 @@ func TestUnreadableManifestsAreNamedWithTheirLinesAndNothingIsApplied(t *testing
 			}
 		})
 	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(configMap("a") + "\n---\n" + definition))
-	f.Add([]byte("--- # x\n{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		documents, err := parse([]*workloadpb.Manifest{{Source: "-", Content: content}})
-		for _, d := range documents {
-			if err != nil || d.line < 1 || d.object.GetName() == "" {
-				t.Errorf("document %v with error %v", d, err)
-			}
-		}
-	})
 }

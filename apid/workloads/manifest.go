@@ -2,12 +2,18 @@ package workloads
 
 import (
 	"bytes"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -31,13 +37,20 @@ func parse(manifests []*workloadpb.Manifest) ([]document, error) {
 	var problems []error
 	for _, manifest := range manifests {
 		for _, part := range split(manifest.GetContent()) {
-			objects, err := part.objects(manifest.GetContent())
+			parts, err := part.documents(manifest.GetSource())
 			if err != nil {
 				problems = append(problems, fmt.Errorf("%s:%w", manifest.GetSource(), err))
 				continue
 			}
-			for _, object := range objects {
-				documents = append(documents, document{object, manifest.GetSource(), part.line})
+			for _, part := range parts {
+				objects, err := part.objects()
+				if err != nil {
+					problems = append(problems, fmt.Errorf("%s:%w", manifest.GetSource(), err))
+					continue
+				}
+				for _, object := range objects {
+					documents = append(documents, document{object, manifest.GetSource(), part.line})
+				}
 			}
 		}
 	}
@@ -51,6 +64,8 @@ func parse(manifests []*workloadpb.Manifest) ([]document, error) {
 type part struct {
 	text []byte
 	line int
+	// begin is where it begins in the text that it was cut from, in bytes.
+	begin int
 }
 
 // split cuts at YAML's document separators and leaves out documents that hold
@@ -84,8 +99,102 @@ func isSeparator(line []byte) bool {
 	return found && (len(rest) == 0 || rest[0] == '#')
 }
 
-// objects decodes the part. Errors begin with the line in the whole file.
-func (p part) objects(whole []byte) ([]*unstructured.Unstructured, error) {
+// documents cuts a part where a document ends without a separator on a line of its
+// own: JSON objects that follow each other, "--- {}". What decodes a document reads
+// the first one, and says nothing of the others.
+func (p part) documents(source string) ([]part, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(p.text), []byte("{")) {
+		parts, err := p.json()
+		if err == nil {
+			return parts, nil
+		}
+		if path.Ext(source) == ".json" {
+			return nil, err
+		}
+		// It may be YAML, which has braces too.
+	}
+	var parts []part
+	decoder := yamlv3.NewDecoder(bytes.NewReader(p.text))
+	lines := bytes.SplitAfter(p.text, []byte("\n"))
+	for {
+		var node yamlv3.Node
+		err := decoder.Decode(&node)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			if _, err := yaml.YAMLToJSONStrict(p.text); err != nil {
+				return []part{p}, nil // which says it better
+			}
+			line, message := p.position(err)
+			if strings.Contains(message, "expected <document start>") {
+				message = "more follows the end of the document: a line of --- goes between two"
+			}
+			return nil, fmt.Errorf("%d: %s", line, message)
+		}
+		if len(node.Content) == 0 {
+			continue
+		}
+		root := node.Content[0]
+		parts = append(parts, part{line: p.line + root.Line - 1, begin: offset(lines, root.Line, root.Column)})
+	}
+	if len(parts) == 1 {
+		return []part{p}, nil
+	}
+	for i := range parts {
+		end := len(p.text)
+		if i+1 < len(parts) {
+			end = parts[i+1].begin
+		}
+		parts[i].text = p.text[parts[i].begin:end]
+	}
+	return parts, nil
+}
+
+// json cuts a part into the JSON values that it is.
+func (p part) json() ([]part, error) {
+	var parts []part
+	decoder := stdjson.NewDecoder(bytes.NewReader(p.text))
+	for {
+		var value stdjson.RawMessage
+		err := decoder.Decode(&value)
+		if errors.Is(err, io.EOF) {
+			return parts, nil
+		}
+		end := decoder.InputOffset()
+		if err != nil {
+			if wrong, ok := errors.AsType[*stdjson.SyntaxError](err); ok {
+				end = wrong.Offset
+			}
+			return nil, fmt.Errorf("%d: invalid JSON: %w", p.lineAt(end), err)
+		}
+		begin := end - int64(len(value))
+		parts = append(parts, part{text: value, line: p.lineAt(begin)})
+	}
+}
+
+// lineAt is the line in the file of a place in the part.
+func (p part) lineAt(offset int64) int {
+	return p.line + bytes.Count(p.text[:min(int(offset), len(p.text))], []byte("\n"))
+}
+
+// offset is where a line and column, counted from 1, are in a text. Columns count
+// characters.
+func offset(lines [][]byte, line, column int) (at int) {
+	for _, text := range lines[:line-1] {
+		at += len(text)
+	}
+	text := lines[line-1]
+	for range column - 1 {
+		_, size := utf8.DecodeRune(text)
+		at, text = at+size, text[size:]
+	}
+	return at
+}
+
+// objects decodes the part, one document. Errors begin with the line in the whole
+// file.
+func (p part) objects() ([]*unstructured.Unstructured, error) {
 	object := &unstructured.Unstructured{}
 	text, err := yaml.YAMLToJSONStrict(p.text)
 	if err != nil {
