@@ -178,19 +178,20 @@ func TestGetReadsWhatManifestsName(t *testing.T) {
 	}
 	file := writeFile(t, filepath.Join(t.TempDir(), "all.yaml"), `{apiVersion: v1, kind: ConfigMap, metadata: {name: one}}
 ---
-{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: two}}, {apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}}]}
+{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: two}}, {apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: mine}}]}
 `)
 	if code := harness.run(t, "get", "-f", file, "-n", "mine", "-o", "name"); code != exitOK {
 		t.Fatalf("exit code %d: %s", code, harness.err)
 	}
 	want := []*workload.Selection{
 		{Resource: "ConfigMap", Names: []string{"one", "two"}, Namespace: "mine"},
-		{Resource: "Deployment.apps", Names: []string{"web"}, Namespace: "shop"},
+		{Resource: "Deployment.apps", Names: []string{"web"}, Namespace: "mine"},
 	}
 	if len(asked) != len(want) || !proto.Equal(asked[0], want[0]) || !proto.Equal(asked[1], want[1]) {
 		t.Errorf("asked for %v, want %v", asked, want)
 	}
 	harness.fails(t, exitUsage, []string{"-f names the objects"}, "get", "pods", "-f", file)
+	harness.fails(t, exitUsage, []string{`web is "mine" and not "other"`}, "get", "-f", file, "-n", "other")
 	harness.fails(t, exitError, []string{"without a name"}, "get", "-f", writeFile(t, filepath.Join(t.TempDir(), "bad.yaml"), "{apiVersion: v1, kind: ConfigMap}"))
 	harness.fails(t, exitUsage, []string{"--raw PATH"}, "get", "pods", "--raw", "/version")
 }

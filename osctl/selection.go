@@ -99,6 +99,10 @@ func (selection *selectionFlags) named(manifests []*workload.Manifest) ([]*workl
 		}
 		for _, info := range infos {
 			kind := info.Object.GetObjectKind().GroupVersionKind().GroupKind().String()
+			if info.Namespace != "" && selection.namespace != "" && info.Namespace != selection.namespace {
+				return nil, usagef("%s: the namespace of %s %s is %q and not %q: leave -n out, or give that one",
+					manifest.GetSource(), kind, info.Name, info.Namespace, selection.namespace)
+			}
 			namespace := cmp.Or(info.Namespace, selection.namespace)
 			if info.Name == "" {
 				return nil, fmt.Errorf("%s: a %s without a name", manifest.GetSource(), kind)

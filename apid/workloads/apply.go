@@ -54,6 +54,9 @@ func (s *Server) Apply(request *workloadpb.ApplyRequest, stream grpc.ServerStrea
 	if err != nil {
 		return err
 	}
+	if err := session.requireNamespace(stream.Context(), documents, request.GetNamespace()); err != nil {
+		return err
+	}
 	run := newApply(session, request)
 	send := func(result *workloadpb.ObjectResult) error {
 		return stream.Send(&workloadpb.ApplyResponse{Result: result})
@@ -71,6 +74,27 @@ func (s *Server) Apply(request *workloadpb.ApplyRequest, stream grpc.ServerStrea
 		return nil
 	}
 	return statusOf(run.prune(stream.Context(), request.GetPruneSelector(), send))
+}
+
+// requireNamespace refuses objects that name another namespace than the caller, who
+// may mean either.
+func (s *session) requireNamespace(ctx context.Context, documents []document, namespace string) error {
+	if namespace == "" {
+		return nil
+	}
+	for _, d := range documents {
+		own := d.object.GetNamespace()
+		if own == "" || own == namespace {
+			continue
+		}
+		mapping, err := s.resources.ofKind(ctx, d.object.GroupVersionKind())
+		if err == nil && mapping.Scope.Name() == meta.RESTScopeNameRoot {
+			continue // it has none, whatever it says
+		}
+		return invalid("%s:%d: the namespace of %s %s is %q and not %q: leave -n out, or give that one",
+			d.source, d.line, d.object.GetKind(), d.object.GetName(), own, namespace)
+	}
+	return nil
 }
 
 // apply is one call's progress.

@@ -85,7 +85,7 @@ func TestApplyPutsFirstWhatOthersNeedAndTellsEachResult(t *testing.T) {
 	client := f.serve(t)
 	request := &workloadpb.ApplyRequest{Namespace: "team", Manifests: []*workloadpb.Manifest{manifest(
 		configMap("settings"),
-		"apiVersion: example.org/v1\nkind: Foo\nmetadata: {name: foo, namespace: other}",
+		"apiVersion: example.org/v1\nkind: Foo\nmetadata: {name: foo, namespace: team}",
 		definition,
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: team}",
 	)}}
@@ -93,7 +93,7 @@ func TestApplyPutsFirstWhatOthersNeedAndTellsEachResult(t *testing.T) {
 		"web.yaml:16 namespace/team  created",
 		"web.yaml:11 customresourcedefinition.apiextensions.k8s.io/foos.example.org  created",
 		"web.yaml:2 configmap/settings team created",
-		"web.yaml:7 foo.example.org/foo other created",
+		"web.yaml:7 foo.example.org/foo team created",
 	}
 	if got := applyAll(t, client, request); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -110,6 +110,35 @@ func TestApplyPutsFirstWhatOthersNeedAndTellsEachResult(t *testing.T) {
 	}
 	if len(f.as) == 0 || slices.ContainsFunc(f.as, func(as string) bool { return as != "ada:keelson:operator" }) {
 		t.Errorf("requests were made as %q", f.as)
+	}
+}
+
+func TestANamespaceThatContradictsTheManifestsIsRefused(t *testing.T) {
+	f := newFakeAPI()
+	client := f.serve(t)
+	manifests := []*workloadpb.Manifest{manifest(configMap("one"),
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: team, namespace: of-no-meaning}",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: two, namespace: prod}")}
+	apply, err := client.Apply(testContext(t), &workloadpb.ApplyRequest{Namespace: "staging", Manifests: manifests})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `web.yaml:11: the namespace of ConfigMap two is "prod" and not "staging"`
+	if _, err := apply.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+		t.Errorf("apply: %v", err)
+	}
+	remove, err := client.Delete(testContext(t), &workloadpb.DeleteRequest{Namespace: "staging", Manifests: manifests})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remove.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+		t.Errorf("delete: %v", err)
+	}
+	if len(f.objects) != 0 {
+		t.Errorf("changed: %v", f.objects)
+	}
+	if got := applyAll(t, client, &workloadpb.ApplyRequest{Namespace: "prod", Manifests: manifests}); len(got) != 3 {
+		t.Errorf("in the namespace that they name: %v", got)
 	}
 }
 

@@ -37,6 +37,9 @@ func (s *Server) Delete(request *workloadpb.DeleteRequest, stream grpc.ServerStr
 	if err != nil {
 		return err
 	}
+	if err := session.requireNamespace(ctx, documents, request.GetNamespace()); err != nil {
+		return err
+	}
 	doomed, err := session.doomed(ctx, request, documents)
 	if err != nil {
 		return err

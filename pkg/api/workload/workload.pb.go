@@ -282,7 +282,8 @@ func (x *Manifest) GetContent() []byte {
 type ApplyRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Manifests []*Manifest            `protobuf:"bytes,1,rep,name=manifests,proto3" json:"manifests,omitempty"`
-	// Namespace for objects that name none; empty means "default".
+	// Namespace for objects that name none; empty means "default". Objects that name
+	// another one are refused, and nothing is applied.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Field manager recorded by Kubernetes; empty means "osctl".
 	FieldManager string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager,proto3" json:"field_manager,omitempty"`
@@ -849,7 +850,8 @@ type DeleteRequest struct {
 	// deleted, and all of it deleted before any is waited for.
 	Manifests  []*Manifest  `protobuf:"bytes,1,rep,name=manifests,proto3" json:"manifests,omitempty"`
 	Selections []*Selection `protobuf:"bytes,2,rep,name=selections,proto3" json:"selections,omitempty"`
-	// Namespace for manifests' objects that name none; empty means "default".
+	// Namespace for manifests' objects that name none; empty means "default". Objects
+	// that name another one are refused, and nothing is deleted.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Every object of a selection's resource, when it names none.
 	All bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
