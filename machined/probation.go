@@ -40,6 +40,7 @@ func (n *node) watchProbation(ctx context.Context) error {
 	tick := time.NewTicker(probationCheck)
 	defer tick.Stop()
 	var wellSince time.Time
+	refused := false // there is nothing to go back to
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,12 +63,13 @@ func (n *node) watchProbation(ctx context.Context) error {
 				}
 				n.log.Error(err.Error()) // and no problem of the node's: it is healthy
 				wellSince = time.Time{}
-			case len(wrong) > 0 && n.os.SinceBoot() >= n.probationTime():
-				if err := n.goBack(ctx, wrong); err != nil {
-					n.log.Error(err.Error()) // it may get well yet
-					continue
+			case len(wrong) > 0 && !refused && n.os.SinceBoot() >= n.probationTime():
+				err := n.goBack(ctx, wrong)
+				if err == nil {
+					return nil
 				}
-				return nil
+				n.log.Error(err.Error())
+				refused = true // it may get well yet
 			}
 		}
 	}
@@ -119,10 +121,10 @@ func (n *node) bless() error {
 // goBack gives the running image up.
 func (n *node) goBack(ctx context.Context, wrong []string) error {
 	why := fmt.Sprintf("not healthy within %s: %s", n.probationTime(), strings.Join(wrong, "; "))
-	n.events.Publish(api.KindMachine, "update", "given up", why)
 	if err := n.slots.Load().Condemn(wrong); err != nil {
 		return fmt.Errorf("%s; going on all the same: %w", why, err)
 	}
+	n.events.Publish(api.KindMachine, "update", "given up", why)
 	n.kexecOff.Store(true)
 	n.log.Error("going back to the image in the other slot: " + why)
 	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the failed update"})

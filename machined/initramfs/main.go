@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keelson-os/keelson/machined/host"
+	"github.com/keelson-os/keelson/machined/host/entries"
 	"github.com/keelson-os/keelson/machined/host/verity"
 )
 
@@ -87,7 +88,7 @@ func run(machine host.OS) error {
 	giveUpCtx, cancel := context.WithTimeout(context.Background(), deviceDeadline)
 	defer cancel()
 	err = giveUp(giveUpCtx, machine, modules, rootHash)
-	if err == nil {
+	if err == nil || errors.Is(err, entries.ErrCounted) {
 		return damage
 	}
 	// No other slot: what is left is a medium with the same image, from which the

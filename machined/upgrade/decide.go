@@ -64,7 +64,7 @@ func (s *state) judgeUpdate(v *verdict, running osdisk.Entry, known bool) {
 	written, there := entries.Of(s.entries, u.Slot)
 	switch {
 	case !there || written.Generation != u.Generation:
-		u.Outcome, u.Why = Failed, "its boot entry is gone"
+		u.Outcome, u.Why = Failed, cmp.Or(u.Why, "its boot entry is gone")
 	case written.Exhausted():
 		u.Outcome, u.Why = Failed, cmp.Or(u.Why, u.explain(written.Done))
 		if known && running.Good() { // else it may be all that there is

@@ -32,7 +32,7 @@ func TestARottenImageIsGivenUpInStage1(t *testing.T) {
 	give := func(hash string) (osdisk.Entry, error) {
 		return entries.GiveUp(mounted{}, "", disk[osdisk.ESP.Name], hash)
 	}
-	if _, err := give("kernel 1"); !errors.Is(err, entries.ErrNothingToGiveUp) {
+	if _, err := give("kernel 1"); !errors.Is(err, entries.ErrCounted) {
 		t.Errorf("slot A, which the loader did not choose: %v", err)
 	}
 	if given, err := give("kernel 2"); err != nil || given.Slot != osdisk.SlotB {
@@ -41,7 +41,7 @@ func TestARottenImageIsGivenUpInStage1(t *testing.T) {
 	if got := names(t, u); got != "keelson-1-a.efi keelson-2-b+0-1.efi" {
 		t.Errorf("entries %s", got)
 	}
-	if _, err := give("kernel 1"); !errors.Is(err, entries.ErrNothingToGiveUp) {
+	if _, err := give("kernel 1"); !errors.Is(err, entries.ErrNoOther) {
 		t.Errorf("the last image that there is: %v", err)
 	}
 	u, failed := boot(t, disk, osdisk.SlotA)
@@ -64,7 +64,7 @@ func TestGiveUpLeavesCountedEntriesToTheLoader(t *testing.T) {
 	}
 	for range tries {
 		count(t, u, osdisk.SlotB)
-		if _, err := entries.GiveUp(mounted{}, "", disk[osdisk.ESP.Name], "kernel 2"); !errors.Is(err, entries.ErrNothingToGiveUp) {
+		if _, err := entries.GiveUp(mounted{}, "", disk[osdisk.ESP.Name], "kernel 2"); !errors.Is(err, entries.ErrCounted) {
 			t.Fatal(err)
 		}
 	}

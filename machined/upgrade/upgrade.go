@@ -283,9 +283,6 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 	defer u.writing.Store(false)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.probation.Load() {
-		return errors.New("the running image is on probation itself: wait until it is healthy, or go back with osctl rollback")
-	}
 	slot := u.options.Slot.Other()
 	kernel, root, content, err := readKernel(ctx, slot, bundle)
 	if err != nil {
@@ -296,10 +293,20 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 		if err != nil {
 			return err
 		}
+		// Where there is nothing to go back to, an update may be the cure.
+		if other, there := entries.Of(list, slot); u.probation.Load() && there && !other.Exhausted() {
+			return errors.New("the running image is on probation itself: wait until it is healthy, or go back with osctl rollback")
+		}
 		return f.Remove(entries.AllOf(list, slot))
 	})
 	if err != nil {
 		return err
+	}
+	if last := u.record.Update; last != nil && last.Outcome == Pending && last.Slot == slot { // it never was booted
+		last.Outcome = Undone
+		if err := u.writeRecord(); err != nil {
+			return err
+		}
 	}
 	if err := u.writeRoot(slot, root, content, progress); err != nil {
 		return err
@@ -317,7 +324,11 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 		if err := u.writeRecord(); err != nil {
 			return err
 		}
-		return f.Add(entry, kernel)
+		if err := f.Add(entry, kernel); err != nil {
+			u.record.Update.Outcome, u.record.Update.Why = Failed, err.Error()
+			return errors.Join(err, u.writeRecord())
+		}
+		return nil
 	})
 }
 

@@ -241,6 +241,37 @@ func TestAnUpdateThatFailsIsToldOfAndTheNextOneWorks(t *testing.T) {
 	}
 }
 
+// An image that never gets healthy, where there is no other, can be updated: that may
+// be the cure.
+func TestTheLastImageIsUpdatedOnProbation(t *testing.T) {
+	disk := installedDisk(t)
+	u, _ := boot(t, disk, osdisk.SlotA)
+	if err := u.Write(t.Context(), read(t, bundle(t, "2")), nil); err != nil {
+		t.Fatal(err)
+	}
+	count(t, u, osdisk.SlotB)
+	u, _ = boot(t, disk, osdisk.SlotB)
+	err := u.esp(0, func(f entries.Folder) error {
+		list, err := f.List()
+		if err != nil {
+			return err
+		}
+		return f.Remove(entries.AllOf(list, osdisk.SlotA))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Condemn([]string{"kubelet: broken"}); err == nil || !strings.Contains(err.Error(), "no other image") {
+		t.Errorf("condemned: %v", err)
+	}
+	if err := u.Write(t.Context(), read(t, bundle(t, "3")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, u); got != "keelson-2-b+2-1.efi keelson-3-a+3.efi" {
+		t.Errorf("entries %s", got)
+	}
+}
+
 func TestAnUpdateThatWaitsIsCalledOff(t *testing.T) {
 	disk := installedDisk(t)
 	u, _ := boot(t, disk, osdisk.SlotA)
@@ -322,7 +353,10 @@ func TestAnESPThatIsFull(t *testing.T) {
 	if got := names(t, u); got != "keelson-1-a.efi" {
 		t.Errorf("entries %s", got)
 	}
-	if u, failed := boot(t, disk, osdisk.SlotA); u.OnProbation() || (failed != nil && failed.Why != "its boot entry is gone") {
+	if last := u.Last(); last.Outcome != Failed || !strings.Contains(last.Why, "the ESP is full") {
+		t.Errorf("remembered: %+v", last)
+	}
+	if u, failed := boot(t, disk, osdisk.SlotA); u.OnProbation() || failed != nil {
 		t.Errorf("the next boot: %+v", failed)
 	}
 }

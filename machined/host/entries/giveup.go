@@ -15,9 +15,12 @@ func Exhaust(entry *osdisk.Entry) {
 	entry.Counted, entry.Left, entry.Done = true, 0, entry.Done+1
 }
 
-// ErrNothingToGiveUp says that the loader does better without help: the entry that
-// was booted is counted, or is the only one.
-var ErrNothingToGiveUp = errors.New("there is nothing to give up")
+// ErrCounted says that a restart is all that it takes: the boot loader counts the
+// boots of what was booted, or will choose another entry by itself.
+var ErrCounted = errors.New("the boot loader goes on to another image by itself")
+
+// ErrNoOther says that there is no other image to go back to.
+var ErrNoOther = errors.New("there is no other image on the disk")
 
 // GiveUp is for stage 1 of the boot, when the root image with a hash cannot be
 // started. The entry that was booted is counted if it is on probation; one that
@@ -30,11 +33,11 @@ func GiveUp(machine host.OS, node, mountPoint, rootHash string) (given osdisk.En
 			return err
 		}
 		booted, ok := Chosen(list)
-		if !ok || !booted.Good() {
-			return ErrNothingToGiveUp
-		}
-		if other, there := Of(list, booted.Slot.Other()); !there || other.Exhausted() {
-			return fmt.Errorf("%w: the other slot has no image to go back to", ErrNothingToGiveUp)
+		switch {
+		case !ok || booted.Exhausted():
+			return ErrNoOther
+		case !booted.Good():
+			return ErrCounted
 		}
 		// The loader has counted since it chose: what it would choose now need not be
 		// what was booted.
@@ -43,7 +46,10 @@ func GiveUp(machine host.OS, node, mountPoint, rootHash string) (given osdisk.En
 			return fmt.Errorf("read the boot entry: %w", err)
 		}
 		if !bytes.Contains(kernel, []byte(rootHash)) {
-			return ErrNothingToGiveUp
+			return ErrCounted
+		}
+		if other, there := Of(list, booted.Slot.Other()); !there || other.Exhausted() {
+			return ErrNoOther
 		}
 		given = booted
 		Exhaust(&given)
