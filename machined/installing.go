@@ -74,7 +74,8 @@ func (n *node) installImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.copyImage(ctx, n.config, config, false, nil); err != nil {
+	unattended := storage.Installation{Config: config, Wipe: n.config.Machine.Install.Wipe, Replaces: n.mayReplace}
+	if err := n.copyImage(ctx, n.config, unattended, nil); err != nil {
 		return err
 	}
 	if err := n.restartInstalled(ctx); err != nil {
@@ -88,39 +89,65 @@ func (n *node) restartInstalled(ctx context.Context) error {
 	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"})
 }
 
-// errInstalling says that only one installation is done at a time.
-var errInstalling = errors.New("an installation is under way: see osctl node-events")
-
-// copyImage installs the medium's image, and the config as text; or repairs what is
-// installed. progress may be nil.
-func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, text []byte, repair bool, progress func(done, total int64)) error {
-	if !n.installing.TryLock() {
-		return errInstalling
+// mayReplace refuses to have a node of the same cluster wiped that nobody asked for
+// just now: a medium was left in, or the boot server still knows the machine.
+func (n *node) mayReplace(kept []byte) error {
+	config, err := machineconfig.Decode("the config on STATE", bytes.NewReader(kept))
+	if err != nil {
+		return err
 	}
-	defer n.installing.Unlock()
+	if config.Secrets != nil && n.config.Secrets != nil && config.Secrets.OSCA.Cert == n.config.Secrets.OSCA.Cert {
+		return errors.New("it is of this cluster; osctl reset takes a node out of it")
+	}
+	return nil
+}
+
+// installWait is how long an installation waits for another one, which mostly is the
+// boot's own attempt.
+const installWait = time.Minute
+
+// lockInstalling waits until no other installation is under way.
+func (n *node) lockInstalling(ctx context.Context) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, installWait)
+	defer cancel()
+	if err := n.installing.Acquire(ctx, 1); err != nil {
+		return nil, errors.New("an installation is under way: see osctl node-events")
+	}
+	return func() { n.installing.Release(1) }, nil
+}
+
+// copyImage installs the medium's image. progress may be nil.
+func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, what storage.Installation, progress func(disk string, done, total int64)) error {
+	unlock, err := n.lockInstalling(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	image, closeMedium, err := install.Open(n.booted)
 	if err != nil {
 		return err
 	}
 	defer closeMedium()
-	options := n.storageOptions(config)
-	n.log.Info("installing", "from", n.booted.Device, "to", diskOf(config))
-	n.events.Publish(api.KindMachine, "install", "started", "to "+diskOf(config))
+	disk := diskOf(config)
 	show := n.showProgress("installing")
-	err = storage.Install(ctx, options, storage.Installation{
-		Image: image, Config: text, Wipe: config.Machine.Install.Wipe && !repair, Repair: repair, Progress: func(done, total int64) {
-			show(done, total)
-			if progress != nil {
-				progress(done, total)
-			}
-		},
-	})
-	if err != nil {
+	what.Image = image
+	what.Chosen = func(chosen string) {
+		disk = chosen
+		n.log.Info("installing", "from", n.booted.Device, "to", disk)
+		n.events.Publish(api.KindMachine, "install", "started", "to "+disk)
+	}
+	what.Progress = func(done, total int64) {
+		show(done, total)
+		if progress != nil {
+			progress(disk, done, total)
+		}
+	}
+	if err := storage.Install(ctx, n.storageOptions(config), what); err != nil {
 		n.events.Publish(api.KindMachine, "install", "failed", err.Error())
 		return err
 	}
-	n.events.Publish(api.KindMachine, "install", "done", "on "+diskOf(config))
-	n.log.Info("installed; restarting from the disk", "disk", diskOf(config))
+	n.events.Publish(api.KindMachine, "install", "done", "on "+disk)
+	n.log.Info("installed; restarting from the disk", "disk", disk)
 	return nil
 }
 
@@ -194,16 +221,20 @@ func (n *node) Install(_ context.Context, request *installapi.InstallRequest, te
 	// Whoever goes away leaves no disk half written.
 	ctx, cancel := context.WithTimeout(n.life, installDeadline)
 	defer cancel()
+	disk := diskOf(config)
 	switch n.booted.Kind {
 	case install.Medium:
-		err = n.copyImage(ctx, config, text, repair, func(done, total int64) {
-			_ = tell(&installapi.InstallResponse{Disk: diskOf(config), Written: done, Total: total})
+		what := storage.Installation{Config: text, Wipe: config.Machine.Install.Wipe && !repair, Repair: repair}
+		err = n.copyImage(ctx, config, what, func(chosen string, done, total int64) {
+			disk = chosen
+			_ = tell(&installapi.InstallResponse{Disk: disk, Written: done, Total: total})
 		})
 	case install.Installed:
-		if !n.installing.TryLock() {
-			return errInstalling
+		var unlock func()
+		if unlock, err = n.lockInstalling(ctx); err != nil {
+			return err
 		}
-		defer n.installing.Unlock()
+		defer unlock()
 		err = storage.KeepConfig(ctx, n.storageOptions(config), text)
 	default:
 		err = errors.New("this node was given its image, and has no medium to install from: give it the config where it gets the image from")
@@ -214,7 +245,7 @@ func (n *node) Install(_ context.Context, request *installapi.InstallRequest, te
 	if err := n.restartInstalled(ctx); err != nil {
 		return err
 	}
-	return tell(&installapi.InstallResponse{Disk: diskOf(config), Done: true})
+	return tell(&installapi.InstallResponse{Disk: disk, Done: true})
 }
 
 // showProgress returns a function that tells of every tenth of some work.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/keelson-os/keelson/machined/api"
@@ -44,7 +45,9 @@ func newNode(life context.Context, machine host.OS, out io.Writer) *node {
 		events:  api.NewEvents(machine.SinceBoot),
 		ownLog:  supervise.NewLog(nil),
 		stops:   make(chan stopRequest, 1),
-		reports: reports{stage: booting, problems: map[string]string{}},
+
+		installing: semaphore.NewWeighted(1),
+		reports:    reports{stage: booting, problems: map[string]string{}},
 	}
 	n.watch, n.unwatch = context.WithCancel(life)
 	n.patience, n.hurry = context.WithCancel(life)

@@ -4,9 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/balancer"
@@ -175,7 +176,7 @@ type node struct {
 	supervisor *supervise.Supervisor // from phase host
 	server     *api.Server           // from phase api
 
-	installing  sync.Mutex            // held by the one installation
+	installing  *semaphore.Weighted   // held by the one installation
 	booted      install.Source        // from phase slots
 	commandLine host.CommandLine      // from phase host
 	modules     *host.Modules         // from phase host

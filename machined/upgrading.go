@@ -18,6 +18,7 @@ import (
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/entries"
+	"github.com/keelson-os/keelson/machined/host/verity"
 	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/machined/upgrade"
@@ -105,7 +106,12 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	if err := checkBundle(bundle.Manifest, options.GetDowngrade()); err != nil {
 		return err
 	}
-	if running := s.Version().GetRootHash(); running != "" && running == bundle.Manifest.RootHash {
+	// On a disk that rots the same image once more is what helps.
+	damaged, err := verity.Damaged(verity.RootDevice)
+	if err != nil {
+		return err
+	}
+	if running := s.Version().GetRootHash(); !damaged && running != "" && running == bundle.Manifest.RootHash {
 		return status.Errorf(codes.FailedPrecondition, "the node runs this image already: %s", s.imageName())
 	}
 	answer := func() *upgradeapi.UpgradeResponse {

@@ -32,8 +32,8 @@ var (
 	existing = os.Getenv("KEELSON_E2E_CLUSTER")
 )
 
-// Tests of machines that do little but start run two at a time, when the others are
-// done: they name their cluster in each command, as the current context is anyone's.
+// Tests of machines that do little but start are parallel ones, which run when the
+// others are done: they name their cluster in each command, as the current context is anyone's.
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 

@@ -68,8 +68,12 @@ func (u *Uevents) Next(ctx context.Context) (Uevent, error) {
 	}
 }
 
-// WaitUntil calls ready now and again after each event, until it says true,
-// fails, or ctx ends.
+// lookAgain is how often WaitUntil asks without an event: a disk may answer at the
+// second try, and say nothing of it.
+const lookAgain = 5 * time.Second
+
+// WaitUntil calls ready now, again after each event, and now and then without one,
+// until it says true, fails, or ctx ends.
 func (u *Uevents) WaitUntil(ctx context.Context, ready func() (bool, error)) error {
 	return waitUntil(ctx, u.Next, ready)
 }
@@ -79,7 +83,11 @@ func waitUntil(ctx context.Context, next func(context.Context) (Uevent, error), 
 		if done, err := ready(); done || err != nil {
 			return err
 		}
-		if _, err := next(ctx); err != nil && !errors.Is(err, ErrUeventsLost) {
+		waiting, cancel := context.WithTimeout(ctx, lookAgain)
+		_, err := next(waiting)
+		late := waiting.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err != nil && !late && !errors.Is(err, ErrUeventsLost) {
 			return err
 		}
 	}

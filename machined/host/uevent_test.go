@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -61,6 +63,26 @@ func TestWaitUntil(t *testing.T) {
 	if err := waitUntil(t.Context(), next, func() (bool, error) { return false, broken }); !errors.Is(err, broken) {
 		t.Errorf("a failing look: %v", err)
 	}
+}
+
+// A disk whose first read failed is looked at again although nothing happens.
+func TestWaitUntilLooksAgainWithoutAnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never := func(ctx context.Context) (Uevent, error) {
+			<-ctx.Done()
+			return Uevent{}, ctx.Err()
+		}
+		looks := 0
+		ready := func() (bool, error) { looks++; return looks == 3, nil }
+		if err := waitUntil(t.Context(), never, ready); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := waitUntil(ctx, never, func() (bool, error) { return false, nil }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a device that never comes: %v", err)
+		}
+	})
 }
 
 func TestListenUevents(t *testing.T) {

@@ -1,10 +1,10 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -28,6 +28,12 @@ type Installation struct {
 	// Wipe erases what the disk holds. Repair writes the image anew to a disk that
 	// has a node's system, and keeps the node's data. At most one of them is set.
 	Wipe, Repair bool
+	// Replaces, if set, is asked before a disk is wiped that a node was installed on,
+	// with the config that the node was installed with. It guards a node from a medium
+	// that was left in, or a boot server: without it whoever asks knows the disk.
+	Replaces func(kept []byte) error
+	// Chosen, if set, gets the disk's device node before anything is written.
+	Chosen func(disk string)
 	// Progress, if set, gets the bytes of the root image written, and all of them.
 	Progress func(done, total int64)
 }
@@ -84,18 +90,25 @@ func Install(ctx context.Context, options Options, what Installation) error {
 	if err != nil {
 		return err
 	}
-	if fresh && d.hasConfig(ctx, options, o, what.Config) {
-		// The medium was left in, and is what the firmware starts: a node must not
-		// erase itself at every boot.
-		return &InstalledError{d.path}
+	if fresh && what.Replaces != nil {
+		if err := d.checkReplaced(ctx, options, o, what.Replaces); err != nil {
+			return err
+		}
 	}
 	if err := d.checkUnused(); err != nil {
 		return err
+	}
+	if what.Chosen != nil {
+		what.Chosen(d.path)
 	}
 	if fresh {
 		if err := d.clear(o); err != nil {
 			return err
 		}
+	}
+	// What it remembers of updates is of images that are overwritten.
+	if err := d.clearMeta(table); err != nil {
+		return err
 	}
 	osdisk.SetInstalled(table, false)
 	if err := osdisk.WriteTable(d, table, o.size); err != nil {
@@ -119,13 +132,32 @@ func Install(ctx context.Context, options Options, what Installation) error {
 	return d.flush()
 }
 
-// hasConfig tells whether the disk was installed with this very config.
-func (d *disk) hasConfig(ctx context.Context, options Options, o observation, config []byte) bool {
+// checkReplaced asks whether the node that the disk was installed for may go.
+func (d *disk) checkReplaced(ctx context.Context, options Options, o observation, replaces func([]byte) error) error {
 	if o.table == nil || !osdisk.IsOwn(o.table) || !osdisk.IsInstalled(o.table) {
-		return false
+		return nil
 	}
 	kept, err := d.readConfig(ctx, options, o)
-	return err == nil && bytes.Equal(kept, config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was reset
+	}
+	if err == nil {
+		err = replaces(kept)
+	}
+	if err != nil {
+		return fmt.Errorf("%w (%w)", &InstalledError{d.path}, err)
+	}
+	return nil
+}
+
+// clearMeta makes META what it is on a new disk.
+func (d *disk) clearMeta(table *gpt.Table) error {
+	entry := osdisk.Meta.Find(table)
+	size := int64(entry.End-entry.Start+1) * int64(table.LogicalSectorSize)
+	if _, err := d.WriteAt(make([]byte, size), int64(entry.Start)*int64(table.LogicalSectorSize)); err != nil {
+		return fmt.Errorf("clear META of %s: %w", d.path, err)
+	}
+	return nil
 }
 
 // checkUnused tells whether nothing on the disk is mounted or otherwise in use.
@@ -220,8 +252,11 @@ func ReadConfig(ctx context.Context, options Options) (config []byte, err error)
 func (d *disk) readConfig(ctx context.Context, options Options, o observation) (config []byte, err error) {
 	entry := osdisk.State.Find(o.table)
 	name := d.partitionName(options.OS.Root(), entry.Index)
-	if name == "" || entry.Attributes&formatted == 0 {
+	switch {
+	case entry.Attributes&formatted == 0:
 		return nil, os.ErrNotExist
+	case name == "":
+		return nil, fmt.Errorf("the kernel does not know the partition %s of %s", osdisk.State.Name, d.path)
 	}
 	checking, cancel := context.WithTimeout(ctx, workDeadline)
 	defer cancel()

@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -77,13 +78,18 @@ func TestInstallOnAnEmptyDisk(t *testing.T) {
 	if err := Install(t.Context(), o, installation()); !errors.As(err, &installed) {
 		t.Errorf("installed again: %v", err)
 	}
-	same := installation()
-	same.Wipe = true // as when the medium was left in
-	if err := Install(t.Context(), o, same); !errors.As(err, &installed) {
-		t.Errorf("wiped by the config that it was installed with: %v", err)
-	}
 	again := installation()
 	again.Wipe, again.Config = true, []byte("kind: Machine\n# new\n")
+	again.Replaces = func(kept []byte) error { return fmt.Errorf("kept is %q", kept) } // as when the medium was left in
+	if err := Install(t.Context(), o, again); !errors.As(err, &installed) || !strings.Contains(err.Error(), `kept is "kind: Machine\n"`) {
+		t.Errorf("wiped although it may not go: %v", err)
+	}
+	o.OS = failing{host.Linux{}, osdisk.State.Name, errors.New("I/O error")}
+	if err := Install(t.Context(), o, again); !errors.As(err, &installed) {
+		t.Errorf("wiped although nobody knows whose it is: %v", err)
+	}
+	o.OS = host.Linux{}
+	again.Replaces = func([]byte) error { return nil }
 	if err := Install(t.Context(), o, again); err != nil {
 		t.Fatal(err)
 	}
