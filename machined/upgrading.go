@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 
-	"golang.org/x/mod/semver"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -177,30 +176,14 @@ func (s slotsView) updateKeys() ([]ed25519.PublicKey, error) {
 
 // checkBundle tells whether a bundle that is signed is for this node.
 func checkBundle(m osbundle.Manifest, downgrade bool) error {
-	switch order := semver.Compare(m.Version, version.Version); {
-	case m.Architecture != runtime.GOARCH:
-		return status.Errorf(codes.InvalidArgument, "the bundle is for %s, and this node is %s", m.Architecture, runtime.GOARCH)
-	case !semver.IsValid(m.Version):
-		return status.Errorf(codes.InvalidArgument, "the bundle's version is %q, which is none", m.Version)
-	case order < 0 && !downgrade:
-		return status.Errorf(codes.FailedPrecondition,
-			"the bundle has %s, which is older than %s; etcd and Kubernetes may not read what newer ones wrote: if you want it all the same, say so (--downgrade)", m.Version, version.Version)
-	case order > 0 && skips(version.Version, m.Version):
-		return status.Errorf(codes.FailedPrecondition,
-			"from %s to %s is more than one minor version, which Kubernetes does not support: install each in between first", version.Version, m.Version)
+	err := m.CheckFor(version.Version, runtime.GOARCH, downgrade)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, osbundle.ErrForeign):
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	return nil
-}
-
-// skips tells whether a minor version lies between two versions, or a major one.
-func skips(from, to string) bool {
-	if semver.Major(from) != semver.Major(to) {
-		return true
-	}
-	var fromMinor, toMinor int
-	_, _ = fmt.Sscanf(strings.TrimPrefix(semver.MajorMinor(from), semver.Major(from)+"."), "%d", &fromMinor)
-	_, _ = fmt.Sscanf(strings.TrimPrefix(semver.MajorMinor(to), semver.Major(to)+"."), "%d", &toMinor)
-	return toMinor > fromMinor+1
+	return status.Error(codes.FailedPrecondition, err.Error())
 }
 
 // Rollback implements api.Upgrader.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -35,17 +34,6 @@ func TestCheckBundle(t *testing.T) {
 		err := checkBundle(osbundle.Manifest{Version: test.version, Architecture: test.architecture}, test.downgrade)
 		if status.Code(err) != test.code {
 			t.Errorf("%s: %v, want %s", name, err, test.code)
-		}
-	}
-}
-
-func TestSkips(t *testing.T) {
-	for versions, want := range map[string]bool{
-		"v1.37.1 v1.37.2": false, "v1.37.1 v1.38.0": false, "v1.37.1 v1.39.0": true, "v1.9.0 v1.10.0": false, "v1.9.0 v1.11.0": true, "v1.37.0 v2.0.0": true,
-	} {
-		from, to, _ := strings.Cut(versions, " ")
-		if got := skips(from, to); got != want {
-			t.Errorf("from %s to %s: %v", from, to, got)
 		}
 	}
 }

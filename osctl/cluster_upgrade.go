@@ -78,11 +78,23 @@ func (app *app) clusterUpgrade(ctx context.Context, options *clusterUpgradeOptio
 		return err
 	}
 	batches := planUpgrade(have, target.RootHash, options.workers)
-	if err := app.printPlan(have, batches, target); err != nil || options.dryRun {
+	if err := app.printPlan(have, batches, target); err != nil {
 		return err
 	}
+	if err := checkPlan(have, batches, target, options.downgrade); err != nil {
+		return err
+	}
+	if options.dryRun {
+		if len(batches) == 0 {
+			return nil
+		}
+		if err := app.readyForUpgrade(ctx, nodes, have, batches[0]); err != nil {
+			return fmt.Errorf("the update would not begin: %w", err)
+		}
+		return nil
+	}
 	for i, batch := range batches {
-		if err := app.readyForUpgrade(ctx, nodes, have); err != nil {
+		if err := app.readyForUpgrade(ctx, nodes, have, batch); err != nil {
 			return fmt.Errorf("%w; not updated: %s", err, strings.Join(slices.Concat(batches[i:]...), ", "))
 		}
 		if err := app.upgradeBatch(ctx, nodes, batch, options); err != nil {
@@ -102,6 +114,8 @@ type nodeImage struct {
 	name         string
 	controlPlane bool
 	image        string
+	version      string // "v1.37.1"
+	architecture string
 	rootHash     string
 	slots        bool // it was installed
 }
@@ -126,7 +140,10 @@ func (app *app) clusterImages(ctx context.Context, nodes *fanout) ([]nodeImage, 
 			if !hasSlots {
 				err = nil
 			}
-			all = append(all, nodeImage{node.name, controlPlane[node.name], imageName(answer), answer.GetRootHash(), hasSlots})
+			all = append(all, nodeImage{
+				name: node.name, controlPlane: controlPlane[node.name], slots: hasSlots,
+				image: imageName(answer), version: answer.GetVersion(), architecture: answer.GetArchitecture(), rootHash: answer.GetRootHash(),
+			})
 		}
 		cancel()
 		if err != nil {
@@ -154,6 +171,32 @@ func planUpgrade(nodes []nodeImage, rootHash string, workers int) (batches [][]s
 	return batches
 }
 
+// maxKubeletSkew is how many minor versions kubelet may be behind the API server
+// (Kubernetes' version skew policy). It may never be ahead.
+const maxKubeletSkew = 3
+
+// checkPlan refuses what would end half way: a node that does not take the image, or
+// Kubernetes versions that do not work together once all that is planned is done.
+func checkPlan(nodes []nodeImage, batches [][]string, target osbundle.Manifest, downgrade bool) error {
+	planned := slices.Concat(batches...)
+	var wrong []error
+	workersMove := slices.ContainsFunc(nodes, func(node nodeImage) bool { return !node.controlPlane && slices.Contains(planned, node.name) })
+	controlPlaneMoves := slices.ContainsFunc(nodes, func(node nodeImage) bool { return node.controlPlane && slices.Contains(planned, node.name) })
+	for _, node := range nodes {
+		switch ahead := osbundle.MinorsAhead(node.version, target.Version); {
+		case slices.Contains(planned, node.name):
+			if err := target.CheckFor(node.version, node.architecture, downgrade); err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: %w", node.name, err))
+			}
+		case node.controlPlane && workersMove && ahead > 0:
+			wrong = append(wrong, fmt.Errorf("%s stays with %s: the workers' kubelets would be newer than its API server; give it the new image first", node.name, node.version))
+		case !node.controlPlane && controlPlaneMoves && ahead > maxKubeletSkew:
+			wrong = append(wrong, fmt.Errorf("%s stays with %s: its kubelet would be more than %d minor versions behind the API servers", node.name, node.version, maxKubeletSkew))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
 func (app *app) printPlan(nodes []nodeImage, batches [][]string, target osbundle.Manifest) error {
 	table := newTable("NODE", "ROLE", "RUNS", "STEP")
 	for _, node := range nodes {
@@ -174,17 +217,11 @@ func (app *app) printPlan(nodes []nodeImage, batches [][]string, target osbundle
 	return app.print(table)
 }
 
-// readyForUpgrade tells whether the cluster can do without a node for a while.
-func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout, have []nodeImage) error {
-	for _, node := range nodes.nodes {
-		asking, cancel := context.WithTimeout(ctx, answerTimeout)
-		answer, err := node.Cluster.Health(asking, &cluster.HealthRequest{})
-		cancel()
-		if err != nil {
-			return fmt.Errorf("%s does not answer: %w", node.name, err)
-		}
-		if !answer.GetHealthy() {
-			return fmt.Errorf("%s is not healthy: %s", node.name, firstFailed(answer))
+// readyForUpgrade tells whether the cluster can do without some nodes for a while.
+func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout, have []nodeImage, batch []string) error {
+	for i, node := range nodes.nodes {
+		if err := readyNode(ctx, node, have[i].slots); err != nil {
+			return err
 		}
 	}
 	asking, cancel := context.WithTimeout(ctx, answerTimeout)
@@ -199,6 +236,53 @@ func (app *app) readyForUpgrade(ctx context.Context, nodes *fanout, have []nodeI
 	}
 	if list := alarms.GetAlarms(); len(list) > 0 {
 		return fmt.Errorf("etcd has an alarm: %s of %s; see osctl etcd alarms", list[0].GetAlarm(), list[0].GetMember())
+	}
+	members, err := nodes.nodes[member].Etcd.Members(asking, &etcd.MembersRequest{})
+	if err != nil {
+		return fmt.Errorf("ask for etcd's members: %w", err)
+	}
+	return quorumWithout(members.GetMembers(), batch)
+}
+
+// readyNode tells whether a node is healthy, and stays what it is.
+func readyNode(ctx context.Context, node *askedNode, slots bool) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	answer, err := node.Cluster.Health(ctx, &cluster.HealthRequest{})
+	if err != nil {
+		return fmt.Errorf("%s does not answer: %w", node.name, err)
+	}
+	if !answer.GetHealthy() {
+		return fmt.Errorf("%s is not healthy: %s", node.name, firstFailed(answer))
+	}
+	if !slots {
+		return nil
+	}
+	own, err := node.Upgrade.Slots(ctx, &upgrade.SlotsRequest{})
+	if err != nil {
+		return fmt.Errorf("%s does not tell of its slots: %w", node.name, err)
+	}
+	if own.GetProbation() {
+		return fmt.Errorf("%s has its image on probation: wait until osctl version says that it is good", node.name)
+	}
+	return nil
+}
+
+// quorumWithout tells whether etcd answers while some nodes are away. One or two
+// members never do without one, and are updated all the same: there is no other way.
+func quorumWithout(members []*etcd.Member, away []string) error {
+	voters, left := 0, 0
+	for _, member := range members {
+		if member.GetLearner() {
+			continue
+		}
+		voters++
+		if member.GetReachable() && !slices.Contains(away, member.GetName()) {
+			left++
+		}
+	}
+	if needed := voters/2 + 1; voters > 2 && left < needed {
+		return fmt.Errorf("without %s only %d of etcd's %d members would answer, and %d must: see osctl etcd members", strings.Join(away, ", "), left, voters, needed)
 	}
 	return nil
 }
