@@ -148,7 +148,7 @@ func beginUpdate(t *testing.T, bundle string) (stop func()) {
 // on probation: whichever image is booted, the node is what it was.
 func testPowerCutsDuringUpdate(t *testing.T) {
 	osctl(t, "create", "configmap", "power-cuts", "--from-literal", "kept=yes")
-	bundle := badBundle(t, "cuts", "keelson.probation=30m")
+	bundle := otherBundle(t, "cuts", "keelson.probation=30m")
 	for range cuts(t) {
 		stop := func() {}
 		if !strings.Contains(osctl(t, "version"), "probation") { // else what was written is cut short

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/pkg/osbundle"
+	"github.com/keelson-os/keelson/pkg/osdisk"
 	"github.com/keelson-os/keelson/pkg/version"
 )
 
@@ -37,15 +38,17 @@ func TestInstallAndUpdate(t *testing.T) {
 		{name: "a workload is started", run: testSomethingRuns},
 		{name: "bundles that are refused", run: testBadBundles},
 		{name: "power cuts during an update", run: testPowerCutsDuringUpdate},
-		{name: "a good update keeps the workload", run: testGoodUpdate},
-		{name: "a root image that rots is given up", run: testRottenRoot},
 		{name: "an image that panics is given up", run: testPanickingUpdate},
+		{name: "the next update is good, and keeps the workload", run: testGoodUpdate},
+		{name: "a rollback by hand", run: testRollback},
+		{name: "a root image that rots is given up", run: testRottenRoot},
 		{name: "an image that is never healthy is given up", run: testUnhealthyUpdate, soak: true},
 		{name: "an image that hangs is given up", run: testHangingUpdate, soak: true},
-		{name: "the next update works, and a rollback", run: testNextUpdateAndRollback, soak: true},
+		{name: "the update after these is good", run: testNextUpdate, soak: true},
 		{name: "a restart without the firmware", run: testKexec, soak: true},
 		{name: "a root image that rots where services are", run: testRottenServices, soak: true},
 		{name: "no image on the disk is left", run: testRepair, soak: true},
+		{name: "a reset", run: testReset, soak: true},
 	} {
 		if step.soak && !soaking && existing == "" {
 			continue
@@ -173,8 +176,8 @@ func writeBundle(t *testing.T, manifest osbundle.Manifest, kernel string, key ed
 	return path
 }
 
-// badBundle makes a bundle whose kernel has one more argument.
-func badBundle(t *testing.T, name string, arguments ...string) string {
+// otherBundle makes a bundle whose kernel has more arguments.
+func otherBundle(t *testing.T, name string, arguments ...string) string {
 	t.Helper()
 	var flags []string
 	for _, argument := range arguments {
@@ -249,12 +252,12 @@ func failingUpdate(t *testing.T, bundle, why string) {
 }
 
 func testPanickingUpdate(t *testing.T) {
-	failingUpdate(t, badBundle(t, "panics", "rdinit=/none"), "in 3 boots it did not get as far as its first program")
+	failingUpdate(t, otherBundle(t, "panics", "rdinit=/none"), "in 3 boots it did not get as far as its first program")
 }
 
 func testUnhealthyUpdate(t *testing.T) {
 	// No service starts where its memory cannot be limited: not even the API.
-	failingUpdate(t, badBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "memory.max")
+	failingUpdate(t, otherBundle(t, "sick", "cgroup_disable=memory", "keelson.probation=4m"), "memory.max")
 }
 
 // testHangingUpdate updates to an image whose process 1 stops in the middle of the
@@ -275,11 +278,31 @@ func testHangingUpdate(t *testing.T) {
 	failingUpdate(t, filepath.Join(out, "keelson.bundle"), "it was not healthy in 3 boots; .*hung")
 }
 
-func testNextUpdateAndRollback(t *testing.T) {
+// testNextUpdate is not hindered by what failed before.
+func testNextUpdate(t *testing.T) {
 	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
-	before := runningSlot(t)
-	update(t, filepath.Join(artifacts, "second", "keelson.bundle"))
+	update(t, otherBundle(t, "next", "keelson.probation=30m"))
+	versionTells(t, `last update .*: good\n`)
+}
+
+// testRollback goes back to the image before, by hand.
+func testRollback(t *testing.T) {
+	before := osdisk.Slot(runningSlot(t))
 	osctl(t, "rollback", "--wait")
-	versionTells(t, `slot +`+before+`\n`, `last update .*: undone\n`)
+	versionTells(t, `slot +`+string(before.Other())+`\n`, `last update .*: undone\n`)
+}
+
+// testReset takes everything from the node but its image. It finds its config again
+// where it had it from, and begins anew.
+func testReset(t *testing.T) {
+	slot := runningSlot(t)
+	osctlFails(t, []string{"the only copy of the cluster's data"}, "reset")
+	osctl(t, "reset", "--force")
+	eventually(t, "the node waits for its cluster", func() error {
+		_, err := osctlFor(time.Minute, nil, "bootstrap")
+		return err
+	})
 	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
+	versionTells(t, `slot +`+slot+`\n`)
+	osctlFails(t, []string{"not found"}, "get", "deployment", "sample-web")
 }
