@@ -44,6 +44,7 @@ var hardeningSysctls = []Sysctl{
 	{"kernel.yama.ptrace_scope", "2"},         // attach only with CAP_SYS_PTRACE
 	{"kernel.unprivileged_bpf_disabled", "1"}, // until the next reboot, unlike 2
 	{"net.core.bpf_jit_harden", "2"},          // constant blinding, for root's programs too
+	{"kernel.hardlockup_panic", "1"},          // a CPU that hangs is a panic, which ends; an update that does so is given up
 	{"kernel.oops_limit", "1"},                // an oops is never survived (with panic_on_oops)
 	{"kernel.sysrq", "0"},                     // nobody reboots by keyboard
 	{"kernel.core_pattern", "|/bin/false"},    // no core files: they hold secrets and fill /var

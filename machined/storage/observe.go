@@ -45,7 +45,7 @@ func observe(disk backend.File, size uint64, sectorSize int) (observation, error
 	sectors := size / uint64(sectorSize)
 	backup := tail[mebibyte-sectorSize:]
 	headEmpty := allZero(withoutOwnArray(head, 2*sectorSize))
-	if osdisk.SaneHeader(head[sectorSize:], sectors) || (headEmpty && osdisk.SaneHeader(backup, sectors)) {
+	if osdisk.SaneHeader(head[sectorSize:], sectors) && osdisk.HarmlessBackup(backup, sectors) || (headEmpty && osdisk.SaneHeader(backup, sectors)) {
 		table, err := gpt.Read(disk, sectorSize, sectorSize)
 		if err != nil {
 			o.content = fmt.Sprintf("a damaged GPT (%v)", err)

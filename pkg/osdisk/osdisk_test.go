@@ -3,9 +3,11 @@ package osdisk
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,4 +280,46 @@ func TestFAT(t *testing.T) {
 	if err := WriteFAT(disk, 0, 5*mebibyte, "TEST", []File{{"large", make([]byte, 6*mebibyte)}}, noSync); err == nil {
 		t.Error("a file that does not fit was written")
 	}
+}
+
+// FuzzReadTable reads tables that someone made to be read: neither header may have
+// more allocated than a table needs.
+func FuzzReadTable(f *testing.F) {
+	const sectors, sector = 4096, 512
+	f.Add([]byte("EFI PART"), []byte("EFI PART"))
+	huge := make([]byte, sector)
+	copy(huge, "EFI PART")
+	binary.LittleEndian.PutUint32(huge[80:], 1<<31)
+	binary.LittleEndian.PutUint32(huge[84:], 1<<31)
+	good := append([]byte(nil), huge...)
+	binary.LittleEndian.PutUint64(good[72:], 2)
+	binary.LittleEndian.PutUint32(good[80:], 128)
+	binary.LittleEndian.PutUint32(good[84:], 128)
+	f.Add(good, huge)
+	f.Add(good, good)
+	f.Fuzz(func(t *testing.T, first, last []byte) {
+		file, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := file.Truncate(sectors * sector); err != nil {
+			t.Fatal(err)
+		}
+		for at, header := range map[int64][]byte{sector: first, (sectors - 1) * sector: last} {
+			if _, err := file.WriteAt(header[:min(len(header), sector)], at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		table, err := ReadTable(file, sectors, sector)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
+			t.Errorf("%d bytes allocated", used)
+		}
+		if (table == nil) == (err == nil) {
+			t.Errorf("table %v, error %v", table, err)
+		}
+	})
 }

@@ -26,6 +26,11 @@ func ReadTable(disk backend.File, sectors uint64, sectorSize int) (*gpt.Table, e
 	if !SaneHeader(header, sectors) {
 		return nil, ErrNoTable
 	}
+	backup := make([]byte, sectorSize)
+	// The end of a CD often cannot be read.
+	if _, err := disk.ReadAt(backup, int64(sectors-1)*int64(sectorSize)); err == nil && !HarmlessBackup(backup, sectors) {
+		return nil, ErrNoTable
+	}
 	return gpt.Read(disk, sectorSize, sectorSize)
 }
 
@@ -39,6 +44,12 @@ func SaneHeader(header []byte, sectors uint64) bool {
 	entries, size := binary.LittleEndian.Uint32(header[80:]), binary.LittleEndian.Uint32(header[84:])
 	// UEFI: at least 16 KiB of entries, and 128 bytes each on all systems known.
 	return array < sectors && entries <= 1024 && size == gpt.PartitionEntrySize
+}
+
+// HarmlessBackup tells whether the last sector of a disk, which package gpt reads
+// where the table at the beginning is damaged, is no header or a sane one.
+func HarmlessBackup(sector []byte, sectors uint64) bool {
+	return !bytes.HasPrefix(sector, []byte("EFI PART")) || SaneHeader(sector, sectors)
 }
 
 // RootImages returns where a medium's table has root images.
