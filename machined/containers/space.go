@@ -14,12 +14,17 @@ const (
 	// use the blocks that the file system keeps for etcd, and must not; and it
 	// needs some to take back what it has written.
 	spaceKept = 64 << 20
+	// evictionShare is what part of the disk kubelet wants free (its config's
+	// evictionHard, 10 %): an import that leaves less ends in pods that have to go,
+	// and in images that are collected, the imported one first.
+	evictionShare = 10
 	// spaceLook is how often it is looked: a small archive may unpack to
 	// hundreds of megabytes a second.
 	spaceLook = 100 * time.Millisecond
 )
 
-// enoughSpace is ENOSPC when the disk has no more than keep bytes left.
+// enoughSpace is ENOSPC when the disk has no more than keep bytes left beside what
+// kubelet wants.
 func enoughSpace(dir string, keep uint64) error {
 	if keep == 0 {
 		return nil
@@ -28,7 +33,7 @@ func enoughSpace(dir string, keep uint64) error {
 	if err != nil {
 		return fmt.Errorf("look how full the disk of %s is: %w", dir, err)
 	}
-	if disk.Available < keep {
+	if disk.Available < keep+disk.Total/evictionShare {
 		return unix.ENOSPC
 	}
 	return nil
