@@ -77,6 +77,19 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 	}
 }
 
+// The installation medium, with all of Kubernetes in it, has a size that people can
+// rely on.
+func TestTheMediumIsSmall(t *testing.T) {
+	const limit = 120 << 20
+	info, err := os.Stat(artefactsForTest(t).path("keelson.iso"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > limit {
+		t.Errorf("keelson.iso has %.1f MiB, more than %d", float64(info.Size())/(1<<20), limit>>20)
+	}
+}
+
 // unpackRoot unpacks the root image.
 func unpackRoot(t *testing.T) string {
 	t.Helper()
