@@ -60,6 +60,7 @@ func TestApplyReadsFilesFoldersAndStandardInput(t *testing.T) {
 		{[]string{"-f", dir, "-f", "-"}, "a.yaml b.yml c.json from standard input"},
 		{[]string{"-R", "-f", dir}, "a.yaml b.yml c.json sub/d.yaml"},
 		{[]string{"-f", filepath.Join(dir, "notes.txt")}, "notes.txt"},
+		{[]string{"-f", filepath.Join(dir, "c.json") + "," + filepath.Join(dir, "a.yaml"), "-f", filepath.Join(dir, "b.yml")}, "c.json a.yaml b.yml"},
 	} {
 		if code := harness.run(t, append([]string{"apply"}, test.args...)...); code != exitOK {
 			t.Fatalf("%v: exit code %d: %s", test.args, code, harness.err)

@@ -37,7 +37,7 @@ type manifestFlags struct {
 
 func (m *manifestFlags) add(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringArrayVarP(&m.files, "filename", "f", nil, "file, directory, URL, or - for standard input; may be repeated")
+	flags.StringSliceVarP(&m.files, "filename", "f", nil, "file, directory, URL, or - for standard input; several with commas, or the flag again")
 	flags.StringVarP(&m.kustomize, "kustomize", "k", "", "directory with a kustomization.yaml; not together with -f")
 	flags.BoolVarP(&m.recursive, "recursive", "R", false, "take the directories' subdirectories too")
 	command.MarkFlagsMutuallyExclusive("filename", "kustomize")

@@ -1030,7 +1030,7 @@ type LogsRequest struct {
 	SinceSeconds int64 `protobuf:"varint,8,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
 	// Only lines since then; not together with since_seconds.
 	SinceTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
-	// Instead of pod: the pods with these labels, at most 20.
+	// Instead of pod: the pods with these labels. With follow, at most 20.
 	LabelSelector string `protobuf:"bytes,10,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
 	// Every container of the pods, those for their start included.
 	AllContainers bool `protobuf:"varint,11,opt,name=all_containers,json=allContainers,proto3" json:"all_containers,omitempty"`
