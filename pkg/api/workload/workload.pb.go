@@ -618,6 +618,8 @@ type GetRequest struct {
 	Output    Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
 	// Put the whole objects into a table's rows, not their metadata only.
 	IncludeObjects bool `protobuf:"varint,3,opt,name=include_objects,json=includeObjects,proto3" json:"include_objects,omitempty"`
+	// A name that does not exist is no error.
+	IgnoreNotFound bool `protobuf:"varint,4,opt,name=ignore_not_found,json=ignoreNotFound,proto3" json:"ignore_not_found,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -673,12 +675,23 @@ func (x *GetRequest) GetIncludeObjects() bool {
 	return false
 }
 
+func (x *GetRequest) GetIgnoreNotFound() bool {
+	if x != nil {
+		return x.IgnoreNotFound
+	}
+	return false
+}
+
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A Table, an object or a List, in JSON.
+	// A Table, an object or a List, in JSON. Empty when none of the names exists,
+	// which is an error unless ignore_not_found is set.
 	Json []byte `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
 	// What precedes the slash in the objects' full names: "pod", "deployment.apps".
-	Kind          string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What Kubernetes said of each name that does not exist, while others do;
+	// nothing with ignore_not_found.
+	NotFound      []string `protobuf:"bytes,3,rep,name=not_found,json=notFound,proto3" json:"not_found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -725,6 +738,13 @@ func (x *GetResponse) GetKind() string {
 		return x.Kind
 	}
 	return ""
+}
+
+func (x *GetResponse) GetNotFound() []string {
+	if x != nil {
+		return x.NotFound
+	}
+	return nil
 }
 
 type WatchRequest struct {
@@ -1656,15 +1676,17 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12%\n" +
 	"\x0eall_namespaces\x18\x04 \x01(\bR\rallNamespaces\x12%\n" +
 	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\x12%\n" +
-	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xa8\x01\n" +
+	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xd2\x01\n" +
 	"\n" +
 	"GetRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
-	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\"5\n" +
+	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\x12(\n" +
+	"\x10ignore_not_found\x18\x04 \x01(\bR\x0eignoreNotFound\"R\n" +
 	"\vGetResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\"\xa4\x01\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
+	"\tnot_found\x18\x03 \x03(\tR\bnotFound\"\xa4\x01\n" +
 	"\fWatchRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12!\n" +
