@@ -165,6 +165,9 @@ func (k *kubernetes) run(command *cobra.Command, call func()) error {
 	select {
 	case err := <-ended:
 		if k.ctx.Err() == nil {
+			if err != nil && k.failing != nil && k.lostError() == nil {
+				k.failing(err.Error())
+			}
 			return k.result(err)
 		}
 	case <-k.ctx.Done():
