@@ -130,6 +130,11 @@ func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unst
 	}
 	existed := err == nil
 	missing := apierrors.IsNotFound(err)
+	if existed && len(a.options.DryRun) == 0 {
+		if err := a.takeOver(ctx, t, before); err != nil {
+			return "", err
+		}
+	}
 	after, err := t.client.Apply(ctx, t.name, object, a.options)
 	if err != nil {
 		return "", err

@@ -114,6 +114,42 @@ func TestARefusedObjectStopsNoOther(t *testing.T) {
 	}
 }
 
+func TestApplyTakesOverWhatKubectlApplied(t *testing.T) {
+	f := newFakeAPI()
+	live := object("v1", "ConfigMap", "settings")
+	live["metadata"].(map[string]any)["managedFields"] = []any{map[string]any{
+		"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+		"fieldsV1": map[string]any{
+			"f:data":     map[string]any{"f:a": map[string]any{}},
+			"f:metadata": map[string]any{"f:annotations": map[string]any{"f:kubectl.kubernetes.io/last-applied-configuration": map[string]any{}}},
+		},
+	}}
+	put := func() { f.put("/api/v1/namespaces/default/configmaps/settings", live, false) }
+	client := f.serve(t)
+	request := &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(configMap("settings"))}, DryRun: true}
+	put()
+	if applyAll(t, client, request); len(f.jsonPatches) != 0 {
+		t.Errorf("a dry run changed %q", f.jsonPatches)
+	}
+	request.DryRun = false
+	f.conflicts = 1
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "configured") {
+		t.Errorf("got %q", got)
+	}
+	if len(f.jsonPatches) != 2 || !strings.Contains(f.jsonPatches[1], `"manager":"osctl","operation":"Apply"`) || strings.Contains(f.jsonPatches[1], "kubectl-client") {
+		t.Errorf("patched with %q", f.jsonPatches)
+	}
+	// Now nothing is kubectl's.
+	if applyAll(t, client, request); len(f.jsonPatches) != 2 {
+		t.Errorf("patched again with %q", f.jsonPatches)
+	}
+	put()
+	f.conflicts = 100
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "has been modified") || len(f.jsonPatches) != 2+takeOverTries {
+		t.Errorf("got %q after %d tries", got, len(f.jsonPatches)-2)
+	}
+}
+
 func TestApplyEndsWhenKubernetesDoesNotAnswer(t *testing.T) {
 	f := newFakeAPI()
 	f.refuse["GET /api/v1/namespaces/default/configmaps/a"] = failure(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "starting")
