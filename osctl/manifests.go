@@ -183,8 +183,10 @@ func readManifest(source string, reader io.Reader) (*workload.Manifest, error) {
 
 // results prints what became of each object and counts the refused ones.
 type results struct {
-	app           *app
-	format        string
+	app    *app
+	format string
+	// objects prints the objects themselves instead, if it is set.
+	objects       *objectPrinter
 	total, failed int
 	suffix        string
 	// warned is what the user has been warned of.
@@ -205,6 +207,7 @@ func (results *results) add(result *workload.ObjectResult) error {
 	}
 	var err error
 	switch {
+	case results.objects != nil:
 	case results.format != asTable && results.format != asName:
 		err = results.app.printStreamed(results.format, result)
 	case result.GetError() != "":

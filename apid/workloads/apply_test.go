@@ -82,6 +82,21 @@ func TestApplyPutsFirstWhatOthersNeedAndTellsEachResult(t *testing.T) {
 	}
 }
 
+func TestApplyReturnsTheObjectsOnRequest(t *testing.T) {
+	for _, dryRun := range []bool{false, true} {
+		stream, err := newFakeAPI().serve(t).Apply(testContext(t), &workloadpb.ApplyRequest{
+			ReturnObjects: true, DryRun: dryRun, Manifests: []*workloadpb.Manifest{manifest(configMap("settings"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := collect(t, stream.Recv)
+		if len(got) != 2 || !strings.Contains(string(got[0].GetJson()), `"uid":"uid-of-`) || len(got[1].GetJson()) != 0 {
+			t.Errorf("dry run %v: got %v", dryRun, got)
+		}
+	}
+}
+
 func TestADryRunChangesNothing(t *testing.T) {
 	f := newFakeAPI()
 	client := f.serve(t)

@@ -297,6 +297,8 @@ type ApplyRequest struct {
 	Prune bool `protobuf:"varint,6,opt,name=prune,proto3" json:"prune,omitempty"`
 	// Labels of what may be deleted: "app=shop". Required with prune.
 	PruneSelector string `protobuf:"bytes,7,opt,name=prune_selector,json=pruneSelector,proto3" json:"prune_selector,omitempty"`
+	// Return the objects too, as they are afterwards.
+	ReturnObjects bool `protobuf:"varint,8,opt,name=return_objects,json=returnObjects,proto3" json:"return_objects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +380,13 @@ func (x *ApplyRequest) GetPruneSelector() string {
 		return x.PruneSelector
 	}
 	return ""
+}
+
+func (x *ApplyRequest) GetReturnObjects() bool {
+	if x != nil {
+		return x.ReturnObjects
+	}
+	return false
 }
 
 type ObjectResult struct {
@@ -481,8 +490,10 @@ func (x *ObjectResult) GetWarnings() []string {
 }
 
 type ApplyResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Result        *ObjectResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Result *ObjectResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	// The object in JSON, if return_objects asks for it and it was applied.
+	Json          []byte `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -520,6 +531,13 @@ func (*ApplyResponse) Descriptor() ([]byte, []int) {
 func (x *ApplyResponse) GetResult() *ObjectResult {
 	if x != nil {
 		return x.Result
+	}
+	return nil
+}
+
+func (x *ApplyResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
 	}
 	return nil
 }
@@ -1651,7 +1669,7 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"<\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent\"\x8d\x02\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\xb4\x02\n" +
 	"\fApplyRequest\x12;\n" +
 	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12#\n" +
@@ -1659,7 +1677,8 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x0fforce_conflicts\x18\x04 \x01(\bR\x0eforceConflicts\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05prune\x18\x06 \x01(\bR\x05prune\x12%\n" +
-	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\"\xba\x01\n" +
+	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\x12%\n" +
+	"\x0ereturn_objects\x18\b \x01(\bR\rreturnObjects\"\xba\x01\n" +
 	"\fObjectResult\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x16\n" +
@@ -1667,9 +1686,10 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x04line\x18\x04 \x01(\rR\x04line\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12\x1a\n" +
-	"\bwarnings\x18\a \x03(\tR\bwarnings\"J\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\"^\n" +
 	"\rApplyResponse\x129\n" +
-	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xd0\x01\n" +
+	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\x12\x12\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\"\xd0\x01\n" +
 	"\tSelection\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x1c\n" +
