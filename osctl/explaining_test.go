@@ -84,6 +84,19 @@ func TestDescribeSaysWhyThereAreNoPods(t *testing.T) {
 	}
 }
 
+func TestKubectlNamesTheNearestResources(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	harness, node := newWorkloadHarness(t)
+	kubernetesBehind(t, node, noPods)
+	for _, args := range [][]string{
+		{"describe", "deploymnet", "web"}, {"label", "deploymnet", "web", "a=b"}, {"scale", "deploymnet/web", "--replicas=1"},
+		{"wait", "deploymnet/web", "--for=create"},
+	} {
+		harness.fails(t, exitError, []string{`the server doesn't have a resource type "deploymnet"; is it one of: deployment, deployments` + "\n"}, args...)
+	}
+	harness.fails(t, exitError, []string{`resource type "unicorns"` + "\n"}, "describe", "unicorns")
+}
+
 // Though it is over before the first look.
 func TestWaitInVainSaysWhatFor(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())

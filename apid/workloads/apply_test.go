@@ -116,9 +116,12 @@ func TestARefusedObjectStopsNoOther(t *testing.T) {
 	f.refuse["PATCH /api/v1/namespaces/default/configmaps/bad"] = failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, `ConfigMap "bad" is invalid: data`)
 	f.refuse["PATCH /api/v1/namespaces/default/configmaps/taken"] = failure(http.StatusConflict, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "kubectl": .data.a`)
 	got := applyAll(t, f.serve(t), &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(
-		configMap("bad"), configMap("taken"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}", configMap("good"),
+		configMap("bad"), configMap("taken"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}",
+		"apiVersion: apps/v1\nkind: Deploymnet\nmetadata: {name: web}", "apiVersion: v1\nkind: Deployment\nmetadata: {name: web}", configMap("good"),
 	)}})
-	want := []string{`"bad" is invalid: data`, `conflict with "kubectl": .data.a (apply with --force-conflicts`, "no kind Nope in nope/v1", "created"}
+	want := []string{`"bad" is invalid: data`, `conflict with "kubectl": .data.a (apply with --force-conflicts`, "no kind Nope in nope/v1: apply its definition first, or check apiVersion and kind",
+		"no kind Deploymnet in apps/v1: apply its definition first, or check apiVersion and kind; is it one of: Deployment (apps/v1)?",
+		"no kind Deployment in v1: apply its definition first, or check apiVersion and kind; is it one of: Deployment (apps/v1)?", "created"}
 	if len(got) != len(want) {
 		t.Fatalf("got %q", got)
 	}
