@@ -137,17 +137,21 @@ func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unst
 	}
 	existed := err == nil
 	missing := apierrors.IsNotFound(err)
-	if existed && len(a.options.DryRun) == 0 {
+	dryRun := len(a.options.DryRun) > 0
+	if existed && !dryRun {
 		if err := a.takeOver(ctx, t, before); err != nil {
 			return "", nil, err
 		}
 	}
 	after, err = t.client.Apply(ctx, t.name, object, a.options)
+	if apierrors.IsConflict(err) && existed && dryRun && clientSideManagers(before).Len() > 0 {
+		return "", nil, status.Errorf(codes.Aborted, "%s (without a dry run, what kubectl applied is taken over first)", statusMessage(err))
+	}
 	if err != nil {
 		return "", nil, err
 	}
 	a.done.add(after)
-	if kind, ok := definedKind(object); ok && len(a.options.DryRun) == 0 {
+	if kind, ok := definedKind(object); ok && !dryRun {
 		a.defined[kind] = true
 	}
 	switch {

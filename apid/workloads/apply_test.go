@@ -149,6 +149,11 @@ func TestApplyTakesOverWhatKubectlApplied(t *testing.T) {
 	if applyAll(t, client, request); len(f.jsonPatches) != 0 {
 		t.Errorf("a dry run changed %q", f.jsonPatches)
 	}
+	f.refuse["PATCH"] = failure(http.StatusConflict, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "kubectl-client-side-apply": .data.a`)
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], ".data.a (without a dry run, what kubectl applied is taken over first)") {
+		t.Errorf("a dry run says %q", got)
+	}
+	delete(f.refuse, "PATCH")
 	request.DryRun = false
 	f.conflicts = 1
 	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "configured") {

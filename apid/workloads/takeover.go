@@ -21,15 +21,21 @@ const takeOverTries = 5
 // lastApplied is what tells that a manager applies on the client's side.
 var lastApplied = fieldpath.NewSet(fieldpath.MakePathOrDie("metadata", "annotations", corev1.LastAppliedConfigAnnotation))
 
+// clientSideManagers are those that applied an object on the client's side.
+func clientSideManagers(live *unstructured.Unstructured) sets.Set[string] {
+	managers := sets.New[string]()
+	for _, entry := range csaupgrade.FindFieldsOwners(live.GetManagedFields(), metav1.ManagedFieldsOperationUpdate, lastApplied) {
+		managers.Insert(entry.Manager)
+	}
+	return managers
+}
+
 // takeOver makes this manager's what was applied on the client's side before, as
 // kubectl apply --server-side does. Otherwise every changed field would be a
 // conflict with kubectl, and what the manifest no longer holds would stay.
 func (a *apply) takeOver(ctx context.Context, t target, live *unstructured.Unstructured) error {
 	for try := 1; ; try++ {
-		managers := sets.New[string]()
-		for _, entry := range csaupgrade.FindFieldsOwners(live.GetManagedFields(), metav1.ManagedFieldsOperationUpdate, lastApplied) {
-			managers.Insert(entry.Manager)
-		}
+		managers := clientSideManagers(live)
 		if managers.Len() == 0 {
 			return nil
 		}
