@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ func (app *app) applyCommand() *cobra.Command {
 		Use: "apply -f FILE|DIR|URL|- | apply -k DIR", Short: "Apply manifests by server-side apply", Args: cobra.NoArgs,
 		Long: `Apply manifests by server-side apply, in the order given. An object that
 Kubernetes refuses does not stop the others; the command fails in the end.
+With -o json or yaml, the objects are printed as they are afterwards.
 
 With --prune, what the same field manager applied earlier and the manifests no
 longer hold is deleted: objects with the labels of -l, in the namespaces that
@@ -44,7 +46,18 @@ were applied to. Nothing is, if Kubernetes refused any object.`,
 			return usagef("--server-side=false: osctl applies on the server only")
 		}
 		request.DryRun = dryRun.on
+		results := &results{app: app, format: output.value}
+		if request.DryRun {
+			results.suffix = " (dry run)"
+		}
 		var err error
+		if output.value == asJSON || output.value == asYAML {
+			if results.objects, err = newObjectPrinter(output.value, printOptions{}); err != nil {
+				return err
+			}
+			results.objects.gather()
+			request.ReturnObjects = true
+		}
 		if request.Manifests, err = manifests.read(command.Context(), app); err != nil {
 			return err
 		}
@@ -56,13 +69,18 @@ were applied to. Nothing is, if Kubernetes refused any object.`,
 		if err != nil {
 			return err
 		}
-		results := &results{app: app, format: output.value}
-		if request.DryRun {
-			results.suffix = " (dry run)"
-		}
 		err = each(stream, func(answer *workload.ApplyResponse) error {
+			if results.objects != nil && len(answer.GetJson()) > 0 {
+				if _, err := results.objects.print(app.stdout, answer.GetJson()); err != nil {
+					return err
+				}
+			}
 			return results.add(answer.GetResult())
 		})
+		if results.objects != nil {
+			// Those before an error were applied.
+			err = cmp.Or(err, results.objects.finishApplied(app.stdout))
+		}
 		if err != nil {
 			return err
 		}

@@ -35,8 +35,18 @@ func TestApplyTellsTheResultOfEachObject(t *testing.T) {
 	harness.fails(t, exitError, []string{
 		"web.yaml:7: pod/Bad_Name: metadata.name: Invalid value\n", "web.yaml:12: no kind\n", "2 of 4 objects were refused",
 	}, "apply", "-f", file)
+	if got := node.applied; got.GetReturnObjects() {
+		t.Errorf("applied %v", got)
+	}
+	node.objects = map[string]string{"pod/web": podObject}
 	harness.fails(t, exitError, []string{"web.yaml:12: no kind\n"}, "apply", "-f", file, "-o", "yaml")
+	if !node.applied.GetReturnObjects() {
+		t.Errorf("applied %v", node.applied)
+	}
 	compareGolden(t, "apply.yaml", harness.out.String())
+	node.objects["service/web"] = `{"kind":"Service","apiVersion":"v1","metadata":{"name":"web"}}`
+	harness.fails(t, exitError, []string{"web.yaml:12: no kind\n"}, "apply", "-f", file, "-o", "json", "--dry-run")
+	compareGolden(t, "apply.json", harness.out.String())
 	harness.fails(t, exitError, []string{"web.yaml:12: no kind\n"}, "apply", "-f", file, "-o", "name")
 	if got := harness.out.String(); got != "pod/web\nservice/web\n" {
 		t.Errorf("names: %q", got)
@@ -60,6 +70,7 @@ func TestApplyReadsFilesFoldersAndStandardInput(t *testing.T) {
 		{[]string{"-f", dir, "-f", "-"}, "a.yaml b.yml c.json from standard input"},
 		{[]string{"-R", "-f", dir}, "a.yaml b.yml c.json sub/d.yaml"},
 		{[]string{"-f", filepath.Join(dir, "notes.txt")}, "notes.txt"},
+		{[]string{"-f", filepath.Join(dir, "c.json") + "," + filepath.Join(dir, "a.yaml"), "-f", filepath.Join(dir, "b.yml")}, "c.json a.yaml b.yml"},
 	} {
 		if code := harness.run(t, append([]string{"apply"}, test.args...)...); code != exitOK {
 			t.Fatalf("%v: exit code %d: %s", test.args, code, harness.err)

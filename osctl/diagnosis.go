@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -240,10 +241,28 @@ func newestOf(events []corev1.Event, reason, container string) *corev1.Event {
 	return nil
 }
 
-func clipped(text string) string {
+// podState is in a few words how far a pod is, and what happened to it last.
+func podState(pod *corev1.Pod, events []corev1.Event) string {
+	phase := string(pod.Status.Phase)
+	switch {
+	case pod.DeletionTimestamp != nil:
+		phase = "Terminating"
+	case pod.Status.Phase == corev1.PodRunning && !isReady(pod):
+		phase += ", not ready"
+	}
+	if len(events) > 0 {
+		last := events[len(events)-1]
+		phase += "; " + clippedTo(maxEventText, cmp.Or(last.Message, last.Reason))
+	}
+	return fmt.Sprintf("pod %s (%s)", pod.Name, phase)
+}
+
+func clipped(text string) string { return clippedTo(maxDiagnosisText, text) }
+
+func clippedTo(most int, text string) string {
 	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > maxDiagnosisText {
-		return string(runes[:maxDiagnosisText]) + "…"
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + "…"
 	}
 	return text
 }

@@ -52,6 +52,12 @@ when the container does not have it.`,
 // exec runs the program and passes its streams on. Its exit code is returned
 // as a programExit.
 func (app *app) exec(ctx context.Context, start *workload.ExecStart) error {
+	if start.GetTty() && !start.GetStdin() {
+		// As kubectl: a raw terminal whose keys go nowhere could not even be
+		// interrupted with Ctrl-C.
+		fmt.Fprintln(app.stderr, "-t has no effect without -i")
+		start.Tty = false
+	}
 	if start.GetTty() && (!app.terminal || !isTerminal(app.stdin)) {
 		// What kubectl does too: a pipe at one end makes a terminal pointless.
 		fmt.Fprintln(app.stderr, "not a terminal here: -t has no effect")

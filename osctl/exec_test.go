@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -63,7 +64,19 @@ func TestExecWithoutInputOrTerminal(t *testing.T) {
 	harness, node := newWorkloadHarness(t)
 	started := &workload.ExecStart{}
 	node.exec = echo(0, started)
-	harness.fails(t, exitOK, []string{"not a terminal here"}, "exec", "-t", "web", "--", "/bin/date")
+	harness.fails(t, exitOK, []string{"not a terminal here"}, "exec", "-it", "web", "--", "/bin/date")
+	if started.GetTty() {
+		t.Errorf("started %v", started)
+	}
+	// A terminal whose keys are not sent stays as it is, so that Ctrl-C works.
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminal: %v", err)
+	}
+	defer terminal.Close()
+	harness.app.terminal, harness.app.stdin = true, terminal
+	started.Reset()
+	harness.fails(t, exitOK, []string{"without -i"}, "exec", "-t", "web", "--", "/bin/date")
 	if started.GetTty() || started.GetStdin() {
 		t.Errorf("started %v", started)
 	}

@@ -17,6 +17,8 @@ type fakeWorkloads struct {
 	get     func(*workload.GetRequest) (*workload.GetResponse, error)
 	watch   []*workload.WatchResponse
 	results []*workload.ObjectResult
+	// objects are those that Apply returns, by their names in the results.
+	objects map[string]string
 	exec    func(workload.WorkloadService_ExecServer) error
 	// kubernetes answers the call that carries connections.
 	kubernetes func(workload.WorkloadService_KubernetesServer) error
@@ -49,7 +51,7 @@ func (node *fakeWorkloads) Watch(request *workload.WatchRequest, stream workload
 func (node *fakeWorkloads) Apply(request *workload.ApplyRequest, stream workload.WorkloadService_ApplyServer) error {
 	node.applied = request
 	for _, result := range node.results {
-		if err := stream.Send(&workload.ApplyResponse{Result: result}); err != nil {
+		if err := stream.Send(&workload.ApplyResponse{Result: result, Json: []byte(node.objects[result.GetObject()])}); err != nil {
 			return err
 		}
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
@@ -43,6 +46,7 @@ func (app *app) getCommand() *cobra.Command {
 	showLabels := flags.Bool("show-labels", false, "add a column of all labels")
 	labelColumns := flags.StringSliceP("label-columns", "L", nil, "labels that get a column of their own")
 	sortBy := flags.String("sort-by", "", "field to sort by, as a JSONPath: .metadata.creationTimestamp")
+	ignoreNotFound := flags.Bool("ignore-not-found", false, "a name that does not exist is no error")
 	managedFields := flags.Bool("show-managed-fields", false, "keep managedFields in JSON and YAML")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		*watch = *watch || *watchOnly
@@ -58,6 +62,9 @@ func (app *app) getCommand() *cobra.Command {
 		}
 		if *watch && len(selections) > 1 {
 			return usagef("-w shows one resource at a time")
+		}
+		if *watch && *ignoreNotFound {
+			return usagef("-w needs an object that exists, or a selector: --ignore-not-found does not go with it")
 		}
 		options := printOptions{
 			namespaces: selection.all, noHeaders: *noHeaders, managedFields: *managedFields,
@@ -77,31 +84,61 @@ func (app *app) getCommand() *cobra.Command {
 		if *watch {
 			return app.watch(command.Context(), node, &workload.WatchRequest{Selection: selections[0], OnlyChanges: *watchOnly}, printer)
 		}
-		if len(selections) > 1 && !printer.isTable() && output.value != asName {
-			printer.gather()
-		}
-		total := 0
-		for _, one := range selections {
-			if len(selections) > 1 && printer.isTable() {
-				options.separate = total > 0
-				// Another resource's columns have widths of their own.
-				options.prefix = true
-				if printer, err = newObjectPrinter(output.value, options); err != nil {
-					return err
-				}
-			}
-			count, err := app.get(command.Context(), node, one, printer)
+		getting := &getting{app: app, node: node, printer: printer, ignoreNotFound: *ignoreNotFound}
+		return getting.all(command.Context(), selections)
+	}
+	return command
+}
+
+// getting is one call of get.
+type getting struct {
+	app            *app
+	node           *client.Client
+	printer        *objectPrinter
+	ignoreNotFound bool
+	total          int
+	failed         []error
+}
+
+// all prints the selections. What one of them lacks, or the user may not see,
+// keeps nothing of the others back; the command fails in the end.
+func (g *getting) all(ctx context.Context, selections []*workload.Selection) error {
+	several := len(selections) > 1
+	if several && !g.printer.isTable() && g.printer.format != asName {
+		g.printer.gather()
+	}
+	for _, one := range selections {
+		if several && g.printer.isTable() {
+			options := g.printer.options
+			options.separate = g.total > 0
+			options.prefix = true
+			// Another resource's columns have widths of their own.
+			printer, err := newObjectPrinter(g.printer.format, options)
 			if err != nil {
 				return err
 			}
-			total += count
+			g.printer = printer
 		}
-		if total == 0 && printer.isTable() {
-			app.sayNothingFound(selections[0])
+		err := g.one(ctx, one)
+		switch status.Code(err) {
+		case codes.NotFound, codes.PermissionDenied:
+			g.failed = append(g.failed, err)
+			continue
 		}
-		return printer.finish(app.stdout)
+		if err != nil {
+			return err
+		}
 	}
-	return command
+	if g.total == 0 && len(g.failed) == 0 && g.printer.isTable() && !g.ignoreNotFound {
+		g.app.sayNothingFound(selections[0])
+	}
+	if err := g.printer.finish(g.app.stdout); err != nil || len(g.failed) == 0 {
+		return err
+	}
+	for _, err := range g.failed {
+		fmt.Fprintln(g.app.stderr, g.app.paint(red, "error:"), g.app.explain(err))
+	}
+	return errReported
 }
 
 // getRaw prints the answer of the Kubernetes API at a path, as it is.
@@ -130,16 +167,24 @@ func (app *app) selected(command *cobra.Command, selection *selectionFlags, mani
 	return selection.named(read)
 }
 
-// get prints one selection and returns how many objects it has.
-func (app *app) get(ctx context.Context, node *client.Client, selection *workload.Selection, printer *objectPrinter) (int, error) {
-	answer, err := node.Workload.Get(ctx, &workload.GetRequest{
-		Selection: selection, Output: printer.wants(), IncludeObjects: printer.options.sortBy != "",
+// one prints one selection.
+func (g *getting) one(ctx context.Context, selection *workload.Selection) error {
+	answer, err := g.node.Workload.Get(ctx, &workload.GetRequest{
+		Selection: selection, Output: g.printer.wants(), IncludeObjects: g.printer.options.sortBy != "", IgnoreNotFound: g.ignoreNotFound,
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	printer.kind = answer.GetKind()
-	return printer.print(app.stdout, answer.GetJson())
+	for _, message := range answer.GetNotFound() {
+		g.failed = append(g.failed, errors.New(message))
+	}
+	if len(answer.GetJson()) == 0 {
+		return nil
+	}
+	g.printer.kind = answer.GetKind()
+	count, err := g.printer.print(g.app.stdout, answer.GetJson())
+	g.total += count
+	return err
 }
 
 // sayNothingFound uses kubectl's words, which scripts know, on stderr: one

@@ -146,6 +146,34 @@ func TestGetSaysThatThereIsNothing(t *testing.T) {
 	harness.fails(t, exitError, []string{`error: the cluster has no resource "podz"; did you mean pods?`}, "get", "podz")
 }
 
+func TestGetShowsWhatThereIsAndFailsWithTheRest(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		names := request.GetSelection().GetNames()
+		switch {
+		case len(names) == 2:
+			return &workload.GetResponse{Json: podTable(names[0]), NotFound: []string{`pods "` + names[1] + `" not found`}}, nil
+		case request.GetIgnoreNotFound():
+			return &workload.GetResponse{}, nil
+		case names[0] == "gone":
+			return nil, status.Error(codes.NotFound, `pods "gone" not found`)
+		}
+		return &workload.GetResponse{Json: podTable(names[0]), Kind: "service"}, nil
+	}
+	for args, want := range map[string]string{"pod a gone": "a ", "pod/gone svc/b": "service/b "} {
+		harness.fails(t, exitError, []string{"error: pods \"gone\" not found\n"}, append([]string{"get", "--no-headers"}, strings.Fields(args)...)...)
+		if got := harness.out.String(); !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%s: printed %q", args, got)
+		}
+	}
+	for _, format := range []string{asTable, asYAML, asName} {
+		if code := harness.run(t, "get", "pod", "gone", "--ignore-not-found", "-o", format); code != exitOK || harness.out.Len()+harness.err.Len() > 0 {
+			t.Errorf("ignored, as %s: exit code %d, %q, %q", format, code, harness.out, harness.err)
+		}
+	}
+	harness.fails(t, exitUsage, []string{"--ignore-not-found"}, "get", "pod", "gone", "-w", "--ignore-not-found")
+}
+
 func TestGetWatchPrintsTheHeaderOnce(t *testing.T) {
 	harness, node := newWorkloadHarness(t)
 	// As the API server does, only the first Table has its columns.

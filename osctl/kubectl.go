@@ -42,6 +42,8 @@ import (
 	"k8s.io/kubectl/pkg/cmd/top"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/cmd/wait"
+
+	"github.com/keelson-os/keelson/pkg/nearest"
 )
 
 // kubectlCommands are kubectl's own commands, whose flags and messages people
@@ -165,6 +167,9 @@ func (k *kubernetes) run(command *cobra.Command, call func()) error {
 	select {
 	case err := <-ended:
 		if k.ctx.Err() == nil {
+			if err != nil && k.failing != nil && k.lostError() == nil {
+				k.failing(err.Error())
+			}
 			return k.result(err)
 		}
 	case <-k.ctx.Done():
@@ -188,6 +193,28 @@ func terminalState(stdin io.Reader) (restore func()) {
 	return func() { _ = term.Restore(int(file.Fd()), state) }
 }
 
+// unknownResource is what kubectl says to a resource that does not exist.
+var unknownResource = regexp.MustCompile(`the server doesn't have a resource type "([^"]*)"$`)
+
+// resourceNames lists every plain name that a resource is known by. It is best
+// effort.
+func (k *kubernetes) resourceNames() []string {
+	client, err := k.ToDiscoveryClient()
+	if err != nil {
+		return nil
+	}
+	// A group that does not answer hides its own resources only.
+	lists, _ := client.ServerPreferredResources()
+	var names []string
+	for _, list := range lists {
+		for _, resource := range list.APIResources {
+			names = append(names, resource.Name, resource.SingularName)
+			names = append(names, resource.ShortNames...)
+		}
+	}
+	return names
+}
+
 // result prints what kubectl would have, and keeps its exit code.
 func (k *kubernetes) result(err error) error {
 	exit, ok := errors.AsType[kubectlExit](err)
@@ -198,6 +225,10 @@ func (k *kubernetes) result(err error) error {
 	if lost := k.lostError(); lost != nil {
 		// kubectl wraps it in its own words, which say less.
 		message = "error: " + k.app.explain(lost)
+	} else if mistyped := unknownResource.FindStringSubmatch(message); mistyped != nil {
+		if near := nearest.Names(strings.ToLower(mistyped[1]), k.resourceNames()); len(near) > 0 {
+			message += "; is it one of: " + strings.Join(near, ", ")
+		}
 	}
 	if rest, found := strings.CutPrefix(message, "error: "); found {
 		message = k.app.paint(red, "error:") + " " + rest

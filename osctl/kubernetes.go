@@ -45,6 +45,9 @@ type kubernetes struct {
 	mu      sync.Mutex
 	gateway *kubetunnel.Gateway
 	end     context.CancelFunc
+	// failing is told the message of a command that has failed, before the user is.
+	failing func(message string)
+
 	// lost is why Kubernetes could not be reached at all.
 	lost error
 }

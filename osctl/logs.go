@@ -27,6 +27,7 @@ const selectedTail int64 = 10
 type logsOptions struct {
 	follow, timestamps   bool
 	tail                 int64
+	tailGiven            bool
 	namespace, container string
 	previous             bool
 	since                time.Duration
@@ -62,7 +63,7 @@ func (app *app) logsCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.BoolVarP(&options.follow, "follow", "f", false, "keep showing new lines")
 	flags.BoolVar(&options.timestamps, "timestamps", false, "begin each line with its time")
-	flags.Int64Var(&options.tail, "tail", -1, "show only so many of the newest lines (-1: all; with -l 10)")
+	flags.Int64Var(&options.tail, "tail", -1, "show only so many of the newest lines (-1: all; with -l, if it is not given, 10)")
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "the pod's namespace (default \"default\")")
 	app.completeNamespaces(command)
 	flags.StringVarP(&options.container, "container", "c", "", "the pod's container")
@@ -72,7 +73,7 @@ func (app *app) logsCommand() *cobra.Command {
 	flags.StringVarP(&options.selector, "selector", "l", "", "labels of the pods, instead of a name")
 	flags.BoolVar(&options.allContainers, "all-containers", false, "every container of the pods")
 	flags.BoolVar(&options.allPods, "all-pods", false, "every pod of what is named, not one of them")
-	flags.BoolVar(&options.prefix, "prefix", false, "begin each line with its pod and container")
+	flags.BoolVar(&options.prefix, "prefix", false, "begin each line with its pod and container; --all-pods does so by itself")
 	flags.Int64Var(&options.limitBytes, "limit-bytes", 0, "show at most so many bytes of each container's log (0: all)")
 	command.MarkFlagsMutuallyExclusive("since", "since-time")
 	command.MarkFlagsMutuallyExclusive("container", "all-containers")
@@ -82,6 +83,10 @@ func (app *app) logsCommand() *cobra.Command {
 		}
 		if (len(args) > 0) == (options.selector != "") {
 			return usagef("name a service or a pod, or give the pods' labels with -l")
+		}
+		options.tailGiven = flags.Changed("tail")
+		if !flags.Changed("prefix") {
+			options.prefix = options.allPods
 		}
 		name := ""
 		switch len(args) {
@@ -160,7 +165,7 @@ func (app *app) podLogs(ctx context.Context, pod string, options *logsOptions) e
 	switch {
 	case options.tail >= 0:
 		request.Tail = &options.tail
-	case options.selector != "":
+	case options.selector != "" && !options.tailGiven:
 		request.Tail = new(selectedTail)
 	}
 	if options.sinceTime != "" {

@@ -35,7 +35,10 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 			&workload.LogsRequest{Pod: "web", Namespace: "shop", SinceSeconds: 60, Timestamps: true}, "from the pod\n"},
 		{[]string{"web", "app", "--tail=0"}, nil, &workload.LogsRequest{Pod: "web", Container: "app", Tail: new(int64)}, "from the pod\n"},
 		{[]string{"deployment/web", "--all-pods", "--limit-bytes", "9"}, nil,
-			&workload.LogsRequest{Pod: "deployment/web", AllPods: true, LimitBytes: 9}, "from the pod\n"},
+			&workload.LogsRequest{Pod: "deployment/web", AllPods: true, LimitBytes: 9}, "[pod/web-0/app] from the pod\n"},
+		{[]string{"deployment/web", "--all-pods", "--prefix=false"}, nil,
+			&workload.LogsRequest{Pod: "deployment/web", AllPods: true}, "from the pod\n"},
+		{[]string{"-l", "app=web", "--tail=-1"}, nil, &workload.LogsRequest{LabelSelector: "app=web"}, "from the pod\n"},
 		{[]string{"-l", "app=web", "--all-containers", "--prefix"}, nil,
 			&workload.LogsRequest{LabelSelector: "app=web", AllContainers: true, Tail: new(int64(10))}, "[pod/web-0/app] from the pod\n"},
 	} {

@@ -37,7 +37,7 @@ type manifestFlags struct {
 
 func (m *manifestFlags) add(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringArrayVarP(&m.files, "filename", "f", nil, "file, directory, URL, or - for standard input; may be repeated")
+	flags.StringSliceVarP(&m.files, "filename", "f", nil, "file, directory, URL, or - for standard input; several with commas, or the flag again")
 	flags.StringVarP(&m.kustomize, "kustomize", "k", "", "directory with a kustomization.yaml; not together with -f")
 	flags.BoolVarP(&m.recursive, "recursive", "R", false, "take the directories' subdirectories too")
 	command.MarkFlagsMutuallyExclusive("filename", "kustomize")
@@ -183,8 +183,10 @@ func readManifest(source string, reader io.Reader) (*workload.Manifest, error) {
 
 // results prints what became of each object and counts the refused ones.
 type results struct {
-	app           *app
-	format        string
+	app    *app
+	format string
+	// objects prints the objects themselves instead, if it is set.
+	objects       *objectPrinter
 	total, failed int
 	suffix        string
 	// warned is what the user has been warned of.
@@ -205,6 +207,7 @@ func (results *results) add(result *workload.ObjectResult) error {
 	}
 	var err error
 	switch {
+	case results.objects != nil:
 	case results.format != asTable && results.format != asName:
 		err = results.app.printStreamed(results.format, result)
 	case result.GetError() != "":

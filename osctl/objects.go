@@ -194,6 +194,18 @@ func (printer *objectPrinter) add(object runtime.Object) error {
 	return one(object)
 }
 
+// finishApplied prints what was gathered as kubectl's apply does: one object as it
+// is, several as a list.
+func (printer *objectPrinter) finishApplied(out io.Writer) error {
+	switch len(printer.list.Items) {
+	case 0:
+		return nil
+	case 1:
+		return printer.printer.PrintObj(&printer.list.Items[0], out)
+	}
+	return printer.finish(out)
+}
+
 // finish prints what was gathered.
 func (printer *objectPrinter) finish(out io.Writer) error {
 	if printer.list == nil {

@@ -58,22 +58,21 @@ func (s *Server) Apply(request *workloadpb.ApplyRequest, stream grpc.ServerStrea
 		return err
 	}
 	run := newApply(session, request)
-	send := func(result *workloadpb.ObjectResult) error {
-		return stream.Send(&workloadpb.ApplyResponse{Result: result})
-	}
 	for _, d := range inOrder(documents) {
-		result, err := run.apply(stream.Context(), d)
+		response, err := run.apply(stream.Context(), d)
 		if err != nil {
 			return err
 		}
-		if err := send(result); err != nil {
+		if err := stream.Send(response); err != nil {
 			return err
 		}
 	}
 	if !request.GetPrune() || run.done.failed {
 		return nil
 	}
-	return statusOf(run.prune(stream.Context(), request.GetPruneSelector(), send))
+	return statusOf(run.prune(stream.Context(), request.GetPruneSelector(), func(result *workloadpb.ObjectResult) error {
+		return stream.Send(&workloadpb.ApplyResponse{Result: result})
+	}))
 }
 
 // requireNamespace refuses objects that name another namespace than the caller, who
@@ -105,10 +104,13 @@ type apply struct {
 	// defined are the kinds whose definitions this call applied.
 	defined map[schema.GroupKind]bool
 	done    *applied
+	// whole: the responses hold the objects.
+	whole bool
 }
 
 func newApply(s *session, request *workloadpb.ApplyRequest) *apply {
 	a := &apply{session: s, namespace: orDefault(request.GetNamespace()), defined: make(map[schema.GroupKind]bool), done: newApplied()}
+	a.whole = request.GetReturnObjects()
 	a.options = metav1.ApplyOptions{FieldManager: request.GetFieldManager(), Force: request.GetForceConflicts()}
 	if a.options.FieldManager == "" {
 		a.options.FieldManager = defaultFieldManager
@@ -121,13 +123,18 @@ func newApply(s *session, request *workloadpb.ApplyRequest) *apply {
 
 // apply returns what became of one object, or an error that would meet all the
 // others too.
-func (a *apply) apply(ctx context.Context, d document) (*workloadpb.ObjectResult, error) {
+func (a *apply) apply(ctx context.Context, d document) (*workloadpb.ApplyResponse, error) {
 	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	t, err := a.target(limited, d, a.namespace, a.defined)
 	result := t.result(d)
+	response := &workloadpb.ApplyResponse{Result: result}
 	if err == nil {
-		result.Action, err = a.applyTo(limited, t, d.object)
+		var after *unstructured.Unstructured
+		result.Action, after, err = a.applyTo(limited, t, d.object)
+		if err == nil && a.whole {
+			response.Json, err = after.MarshalJSON()
+		}
 	}
 	if ctx.Err() != nil {
 		return nil, statusOf(ctx.Err())
@@ -140,35 +147,44 @@ func (a *apply) apply(ctx context.Context, d document) (*workloadpb.ObjectResult
 		a.done.failed = true
 	}
 	result.Warnings = a.warnings.take()
-	return result, nil
+	return response, nil
 }
 
-// applyTo applies one object and tells what that did.
-func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unstructured) (action string, err error) {
+// applyTo applies one object and tells what that did, and made of it.
+func (a *apply) applyTo(ctx context.Context, t target, object *unstructured.Unstructured) (action string, after *unstructured.Unstructured, err error) {
 	// Kubernetes fills it in and refuses it from others; objects that were
 	// fetched and edited carry it.
 	object.SetManagedFields(nil)
 	before, err := t.client.Get(ctx, t.name, metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
-		return "", err
+		return "", nil, err
 	}
 	existed := err == nil
 	missing := apierrors.IsNotFound(err)
-	after, err := t.client.Apply(ctx, t.name, object, a.options)
+	dryRun := len(a.options.DryRun) > 0
+	if existed && !dryRun {
+		if err := a.takeOver(ctx, t, before); err != nil {
+			return "", nil, err
+		}
+	}
+	after, err = t.client.Apply(ctx, t.name, object, a.options)
+	if apierrors.IsConflict(err) && existed && dryRun && clientSideManagers(before).Len() > 0 {
+		return "", nil, status.Errorf(codes.Aborted, "%s (without a dry run, what kubectl applied is taken over first)", statusMessage(err))
+	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	a.done.add(after)
-	if kind, ok := definedKind(object); ok && len(a.options.DryRun) == 0 {
+	if kind, ok := definedKind(object); ok && !dryRun {
 		a.defined[kind] = true
 	}
 	switch {
 	case missing:
-		return actionCreated, nil
+		return actionCreated, after, nil
 	case existed && unchanged(before, after):
-		return actionUnchanged, nil
+		return actionUnchanged, after, nil
 	}
-	return actionConfigured, nil
+	return actionConfigured, after, nil
 }
 
 // unchanged tells whether applying made no difference. The resource version is

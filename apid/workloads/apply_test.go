@@ -142,6 +142,21 @@ func TestANamespaceThatContradictsTheManifestsIsRefused(t *testing.T) {
 	}
 }
 
+func TestApplyReturnsTheObjectsOnRequest(t *testing.T) {
+	for _, dryRun := range []bool{false, true} {
+		stream, err := newFakeAPI().serve(t).Apply(testContext(t), &workloadpb.ApplyRequest{
+			ReturnObjects: true, DryRun: dryRun, Manifests: []*workloadpb.Manifest{manifest(configMap("settings"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := collect(t, stream.Recv)
+		if len(got) != 2 || !strings.Contains(string(got[0].GetJson()), `"uid":"uid-of-`) || len(got[1].GetJson()) != 0 {
+			t.Errorf("dry run %v: got %v", dryRun, got)
+		}
+	}
+}
+
 func TestADryRunChangesNothing(t *testing.T) {
 	f := newFakeAPI()
 	client := f.serve(t)
@@ -161,9 +176,12 @@ func TestARefusedObjectStopsNoOther(t *testing.T) {
 	f.refuse["PATCH /api/v1/namespaces/default/configmaps/bad"] = failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, `ConfigMap "bad" is invalid: data`)
 	f.refuse["PATCH /api/v1/namespaces/default/configmaps/taken"] = failure(http.StatusConflict, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "kubectl": .data.a`)
 	got := applyAll(t, f.serve(t), &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(
-		configMap("bad"), configMap("taken"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}", configMap("good"),
+		configMap("bad"), configMap("taken"), "apiVersion: nope/v1\nkind: Nope\nmetadata: {name: nope}",
+		"apiVersion: apps/v1\nkind: Deploymnet\nmetadata: {name: web}", "apiVersion: v1\nkind: Deployment\nmetadata: {name: web}", configMap("good"),
 	)}})
-	want := []string{`"bad" is invalid: data`, `conflict with "kubectl": .data.a (apply with --force-conflicts`, "no kind Nope in nope/v1", "created"}
+	want := []string{`"bad" is invalid: data`, `conflict with "kubectl": .data.a (apply with --force-conflicts`, "no kind Nope in nope/v1: apply its definition first, or check apiVersion and kind",
+		"no kind Deploymnet in apps/v1: apply its definition first, or check apiVersion and kind; is it one of: Deployment (apps/v1)?",
+		"no kind Deployment in v1: apply its definition first, or check apiVersion and kind; is it one of: Deployment (apps/v1)?", "created"}
 	if len(got) != len(want) {
 		t.Fatalf("got %q", got)
 	}
@@ -171,6 +189,47 @@ func TestARefusedObjectStopsNoOther(t *testing.T) {
 		if !strings.Contains(got[i], want[i]) {
 			t.Errorf("result %d: %q does not say %q", i, got[i], want[i])
 		}
+	}
+}
+
+func TestApplyTakesOverWhatKubectlApplied(t *testing.T) {
+	f := newFakeAPI()
+	live := object("v1", "ConfigMap", "settings")
+	live["metadata"].(map[string]any)["managedFields"] = []any{map[string]any{
+		"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+		"fieldsV1": map[string]any{
+			"f:data":     map[string]any{"f:a": map[string]any{}},
+			"f:metadata": map[string]any{"f:annotations": map[string]any{"f:kubectl.kubernetes.io/last-applied-configuration": map[string]any{}}},
+		},
+	}}
+	put := func() { f.put("/api/v1/namespaces/default/configmaps/settings", live, false) }
+	client := f.serve(t)
+	request := &workloadpb.ApplyRequest{Manifests: []*workloadpb.Manifest{manifest(configMap("settings"))}, DryRun: true}
+	put()
+	if applyAll(t, client, request); len(f.jsonPatches) != 0 {
+		t.Errorf("a dry run changed %q", f.jsonPatches)
+	}
+	f.refuse["PATCH"] = failure(http.StatusConflict, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "kubectl-client-side-apply": .data.a`)
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], ".data.a (without a dry run, what kubectl applied is taken over first)") {
+		t.Errorf("a dry run says %q", got)
+	}
+	delete(f.refuse, "PATCH")
+	request.DryRun = false
+	f.conflicts = 1
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "configured") {
+		t.Errorf("got %q", got)
+	}
+	if len(f.jsonPatches) != 2 || !strings.Contains(f.jsonPatches[1], `"manager":"osctl","operation":"Apply"`) || strings.Contains(f.jsonPatches[1], "kubectl-client") {
+		t.Errorf("patched with %q", f.jsonPatches)
+	}
+	// Now nothing is kubectl's.
+	if applyAll(t, client, request); len(f.jsonPatches) != 2 {
+		t.Errorf("patched again with %q", f.jsonPatches)
+	}
+	put()
+	f.conflicts = 100
+	if got := applyAll(t, client, request); len(got) != 1 || !strings.HasSuffix(got[0], "has been modified") || len(f.jsonPatches) != 2+takeOverTries {
+		t.Errorf("got %q after %d tries", got, len(f.jsonPatches)-2)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,6 +44,10 @@ type fakeAPI struct {
 	watches []string
 	// refuse answers requests whose method and path begin with a key.
 	refuse map[string]metav1.Status
+	// jsonPatches are the bodies of JSON patches; the first so many of them meet a
+	// conflict.
+	jsonPatches []string
+	conflicts   int
 	// exec serves the exec subresource.
 	exec http.Handler
 }
@@ -192,6 +197,16 @@ func (f *fakeAPI) isResource(name string) bool {
 }
 
 func (f *fakeAPI) patch(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Content-Type") == "application/json-patch+json" {
+		body, _ := io.ReadAll(r.Body)
+		f.jsonPatches = append(f.jsonPatches, string(body))
+		if len(f.jsonPatches) <= f.conflicts {
+			answer(w, http.StatusConflict, failure(http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified"))
+			return
+		}
+		answer(w, http.StatusOK, f.objects[r.URL.Path])
+		return
+	}
 	var object map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
 		answer(w, http.StatusBadRequest, metav1.Status{Message: err.Error()})

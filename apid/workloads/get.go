@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,15 +44,25 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 		return nil, err
 	}
 	q.whole = request.GetIncludeObjects()
-	answers, err := q.fetch(ctx)
+	answers, missing, err := q.fetch(ctx)
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	answer, err := q.join(answers)
-	if err != nil {
+	response := &workloadpb.GetResponse{Kind: kindLabel(q.mapping)}
+	switch {
+	case request.GetIgnoreNotFound():
+	case len(answers) == 0:
+		return nil, status.Error(codes.NotFound, strings.Join(missing, "; "))
+	default:
+		response.NotFound = missing
+	}
+	if len(answers) == 0 {
+		return response, nil
+	}
+	if response.Json, err = q.join(answers); err != nil {
 		return nil, status.Errorf(codes.Internal, "read the API server's answer: %v", err)
 	}
-	return &workloadpb.GetResponse{Json: answer, Kind: kindLabel(q.mapping)}, nil
+	return response, nil
 }
 
 // query is a selection in the API server's terms.
@@ -131,25 +143,29 @@ func (q *query) list() *rest.Request {
 	return request
 }
 
-// fetch returns the list, or each of the named objects.
-func (q *query) fetch(ctx context.Context) ([][]byte, error) {
+// fetch returns the list, or each of the named objects, and what Kubernetes says
+// of those that do not exist.
+func (q *query) fetch(ctx context.Context) (answers [][]byte, missing []string, err error) {
 	if len(q.selection.GetNames()) == 0 {
 		answer, err := read(ctx, q.list())
-		return [][]byte{answer}, err
+		return [][]byte{answer}, nil, err
 	}
-	var answers [][]byte
 	size := 0
 	for _, name := range q.selection.GetNames() {
 		answer, err := read(ctx, q.request(name))
+		if apierrors.IsNotFound(err) {
+			missing = append(missing, statusMessage(err))
+			continue
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if size += len(answer); size > maxResponse {
-			return nil, tooLarge()
+			return nil, nil, tooLarge()
 		}
 		answers = append(answers, answer)
 	}
-	return answers, nil
+	return answers, missing, nil
 }
 
 // read reads one answer of bounded size.

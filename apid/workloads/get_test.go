@@ -112,6 +112,49 @@ func TestGetOfWhatIsNotThere(t *testing.T) {
 	}
 }
 
+func TestGetOfNamesThatAreNotAllThere(t *testing.T) {
+	client := withPods().serve(t)
+	for _, test := range []struct {
+		name    string
+		names   []string
+		ignore  bool
+		shows   bool
+		missing string
+		want    codes.Code
+	}{
+		{"some", []string{"wbe", "db", "nope"}, false, true, "pods/wbe not found|pods/nope not found", codes.OK},
+		{"none", []string{"wbe", "nope"}, false, false, "", codes.NotFound},
+		{"some, ignored", []string{"wbe", "db"}, true, true, "", codes.OK},
+		{"none, ignored", []string{"wbe"}, true, false, "", codes.OK},
+	} {
+		for _, output := range []workloadpb.Output{workloadpb.Output_OUTPUT_TABLE, workloadpb.Output_OUTPUT_OBJECTS} {
+			t.Run(test.name+" as "+output.String(), func(t *testing.T) {
+				got, err := client.Get(testContext(t), &workloadpb.GetRequest{
+					Selection: &workloadpb.Selection{Resource: "pods", Names: test.names}, Output: output, IgnoreNotFound: test.ignore,
+				})
+				if status.Code(err) != test.want {
+					t.Fatal(err)
+				}
+				if shows := strings.Contains(string(got.GetJson()), `"db"`); shows != test.shows || !shows && len(got.GetJson()) > 0 {
+					t.Errorf("got %s", got.GetJson())
+				}
+				messages := strings.Split(test.missing, "|")
+				if test.missing == "" {
+					messages = nil
+				}
+				if !slices.EqualFunc(got.GetNotFound(), messages, strings.Contains) {
+					t.Errorf("missing: %q", got.GetNotFound())
+				}
+			})
+		}
+	}
+	if _, err := client.Get(testContext(t), &workloadpb.GetRequest{
+		Selection: &workloadpb.Selection{Resource: "unicorns", Names: []string{"x"}}, IgnoreNotFound: true,
+	}); status.Code(err) != codes.NotFound {
+		t.Errorf("a resource that does not exist: %v", err)
+	}
+}
+
 func TestTooLargeAnAnswerIsRefused(t *testing.T) {
 	f := withPods()
 	big := object("v1", "Pod", "big")

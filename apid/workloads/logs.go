@@ -24,9 +24,10 @@ const (
 	// chunkSize is how much of a log or of a program's output goes into one
 	// message, in bytes.
 	chunkSize = 32 << 10
-	// maxSelected is how many pods one call reads the logs of, and maxLogs how
-	// many containers of them.
-	maxSelected, maxLogs = 20, 60
+	// maxFollowed is how many pods one call follows the logs of, and maxLogs how
+	// many containers of them: each takes a connection for as long as it is
+	// followed. Logs that are not are read one after the other.
+	maxFollowed, maxLogs = 20, 60
 )
 
 // logStream is the client's end of Logs.
@@ -93,8 +94,9 @@ func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) ([]
 			logs = append(logs, containerLog{found.Name, container, s.logRequest(found.Name, container, request)})
 		}
 	}
-	if len(logs) > maxLogs {
-		return nil, invalid("these are the logs of %d containers, and %d are the most: select less, or name a container", len(logs), maxLogs)
+	if request.GetFollow() && len(logs) > maxLogs {
+		return nil, invalid("these are the logs of %d containers, and at most %d are followed at once: select less, name a container, or do not follow",
+			len(logs), maxLogs)
 	}
 	return logs, nil
 }
@@ -102,18 +104,22 @@ func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) ([]
 func (s *session) loggedPods(ctx context.Context, request *workloadpb.LogsRequest) ([]corev1.Pod, error) {
 	namespace, name := request.GetNamespace(), request.GetPod()
 	resource, of, isOther := strings.Cut(name, "/")
+	limit := 0
+	if request.GetFollow() {
+		limit = maxFollowed + 1 // to see that there are more
+	}
 	var pods []corev1.Pod
 	var err error
 	switch {
 	case request.GetLabelSelector() != "" && name != "":
 		return nil, invalid("a pod's name and labels exclude each other: give one of them")
 	case request.GetLabelSelector() != "":
-		pods, err = s.selectPods(ctx, namespace, request.GetLabelSelector())
+		pods, err = s.selectPods(ctx, namespace, request.GetLabelSelector(), limit)
 		if err == nil && len(pods) == 0 {
 			err = status.Errorf(codes.NotFound, "no pod in namespace %s has the labels %s", orDefault(namespace), request.GetLabelSelector())
 		}
 	case request.GetAllPods() && isOther && !isPods(resource):
-		pods, err = s.podsOf(ctx, namespace, resource, of)
+		pods, err = s.podsOf(ctx, namespace, resource, of, limit)
 	default:
 		found, err := s.onePod(ctx, namespace, name)
 		if err != nil {
@@ -121,8 +127,8 @@ func (s *session) loggedPods(ctx context.Context, request *workloadpb.LogsReques
 		}
 		return []corev1.Pod{*found}, nil
 	}
-	if len(pods) > maxSelected {
-		return nil, invalid("these are more than %d pods: select less", maxSelected)
+	if request.GetFollow() && len(pods) > maxFollowed {
+		return nil, invalid("these are more than %d pods, and at most so many are followed at once: select less, or do not follow", maxFollowed)
 	}
 	return pods, err
 }

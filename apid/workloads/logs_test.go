@@ -2,9 +2,13 @@ package workloads
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 )
@@ -54,5 +58,32 @@ func TestLogsRequest(t *testing.T) {
 	want := "/api/v1/namespaces/default/pods/web/log?container=b&follow=true&previous=true&sinceSeconds=60&tailLines=5&timestamps=true"
 	if got := logs[0].read.URL().RequestURI(); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Only what is followed is read at once, and bounded.
+func TestLogsOfManyPods(t *testing.T) {
+	f := newFakeAPI()
+	for i := range maxFollowed + 1 {
+		name := fmt.Sprintf("web-%02d", i)
+		pod := object("v1", "Pod", name)
+		pod["spec"] = map[string]any{"containers": []any{map[string]any{"name": "a"}}}
+		f.put("/api/v1/namespaces/default/pods/"+name, pod, false)
+		f.objects["/api/v1/namespaces/default/pods/"+name+"/log"] = map[string]any{"log": name}
+	}
+	client := f.serve(t)
+	stream, err := client.Logs(testContext(t), &workloadpb.LogsRequest{LabelSelector: "app=web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parts, err := collect(t, stream.Recv); !errors.Is(err, io.EOF) || len(parts) != maxFollowed+1 {
+		t.Errorf("%d parts, %v", len(parts), err)
+	}
+	stream, err = client.Logs(testContext(t), &workloadpb.LogsRequest{LabelSelector: "app=web", Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "more than 20 pods") {
+		t.Errorf("following: %v", err)
 	}
 }

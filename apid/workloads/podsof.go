@@ -17,6 +17,9 @@ import (
 	workloadpb "github.com/keelson-os/keelson/pkg/api/workload"
 )
 
+// maxConsidered is how many pods one is chosen of.
+const maxConsidered = 20
+
 // onePod finds a pod by its name, or the best one of "deployment/web": one that
 // is ready, and the oldest of those.
 func (s *session) onePod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
@@ -27,7 +30,7 @@ func (s *session) onePod(ctx context.Context, namespace, name string) (*corev1.P
 	if isPods(resource) {
 		return s.findPod(ctx, namespace, of)
 	}
-	pods, err := s.podsOf(ctx, namespace, resource, of)
+	pods, err := s.podsOf(ctx, namespace, resource, of, maxConsidered)
 	if err != nil {
 		return nil, err
 	}
@@ -38,9 +41,9 @@ func isPods(resource string) bool {
 	return slices.Contains([]string{"pod", "pods", "po"}, strings.ToLower(resource))
 }
 
-// podsOf returns the pods of a workload or a Service, the best ones first. It
-// is an error if there are none.
-func (s *session) podsOf(ctx context.Context, namespace, resource, name string) ([]corev1.Pod, error) {
+// podsOf returns the pods of a workload or a Service, the best ones first, as
+// many as selectPods does. It is an error if there are none.
+func (s *session) podsOf(ctx context.Context, namespace, resource, name string, limit int) ([]corev1.Pod, error) {
 	q, err := s.query(ctx, &workloadpb.Selection{Resource: resource, Names: []string{name}, Namespace: namespace}, workloadpb.Output_OUTPUT_OBJECTS)
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func (s *session) podsOf(ctx context.Context, namespace, resource, name string) 
 	if err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "%s %s: %v", resource, name, err)
 	}
-	pods, err := s.selectPods(ctx, namespace, selector)
+	pods, err := s.selectPods(ctx, namespace, selector, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -96,12 +99,21 @@ func podSelector(object map[string]any) (string, error) {
 	return selector.String(), nil
 }
 
-// selectPods lists the pods with the labels, the best ones first.
-func (s *session) selectPods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
+// selectPods lists the pods with the labels, at most limit of them unless that
+// is zero, the best ones first.
+func (s *session) selectPods(ctx context.Context, namespace, selector string, limit int) ([]corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	answer, err := read(ctx, s.raw.Get().AbsPath("/api/v1").Namespace(orDefault(namespace)).Resource("pods").
-		Param("labelSelector", selector).Param("limit", strconv.Itoa(maxSelected+1)))
+	request := s.raw.Get().AbsPath("/api/v1").Namespace(orDefault(namespace)).Resource("pods").Param("labelSelector", selector)
+	if limit > 0 {
+		request.Param("limit", strconv.Itoa(limit))
+	}
+	release, err := s.lists.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	answer, err := read(ctx, request)
 	if err != nil {
 		return nil, statusOf(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/keelson-os/keelson/machined/supervise"
+	"github.com/keelson-os/keelson/pkg/identity"
 	"github.com/keelson-os/keelson/pkg/machineconfig"
 	"github.com/keelson-os/keelson/pkg/pki"
 	"github.com/keelson-os/keelson/pkg/secretdir"
@@ -354,6 +355,44 @@ func (n *native) testImpersonation(t *testing.T) {
 			t.Errorf("apid as %q in %q, %s %s: %d, want %d", c.user, c.group, c.method, c.path, response.StatusCode, c.want)
 		}
 	}
+	n.testAuditedPerson(t, client)
+}
+
+// testAuditedPerson writes through apid and looks for who did it, not only for
+// apid, in the audit log.
+func (n *native) testAuditedPerson(t *testing.T, apid *client) {
+	const path = "/api/v1/namespaces/default/configmaps/audited"
+	body := strings.NewReader(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"audited"}}`)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, apid.base+path+"?fieldManager=osctl", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for header, value := range map[string]string{
+		"Impersonate-User": "ada", "Impersonate-Group": "keelson:admin", "Content-Type": "application/apply-patch+yaml",
+	} {
+		request.Header.Set(header, value)
+	}
+	response, err := apid.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusCreated {
+		t.Fatalf("apply as ada: %s", response.Status)
+	}
+	n.eventually(t, "the audit log names the person", func() error {
+		log, err := os.ReadFile(n.k.path(auditDir, "audit.log"))
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, path) && strings.Contains(line, `"impersonatedUser":{"username":"ada"`) &&
+				strings.Contains(line, `"user":{"username":"`+identity.APID+`"`) {
+				return nil
+			}
+		}
+		return errors.New("it does not")
+	})
 }
 
 func (n *native) testSecretsAtRest(t *testing.T) {

@@ -298,6 +298,8 @@ type ApplyRequest struct {
 	Prune bool `protobuf:"varint,6,opt,name=prune,proto3" json:"prune,omitempty"`
 	// Labels of what may be deleted: "app=shop". Required with prune.
 	PruneSelector string `protobuf:"bytes,7,opt,name=prune_selector,json=pruneSelector,proto3" json:"prune_selector,omitempty"`
+	// Return the objects too, as they are afterwards.
+	ReturnObjects bool `protobuf:"varint,8,opt,name=return_objects,json=returnObjects,proto3" json:"return_objects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -379,6 +381,13 @@ func (x *ApplyRequest) GetPruneSelector() string {
 		return x.PruneSelector
 	}
 	return ""
+}
+
+func (x *ApplyRequest) GetReturnObjects() bool {
+	if x != nil {
+		return x.ReturnObjects
+	}
+	return false
 }
 
 type ObjectResult struct {
@@ -482,8 +491,10 @@ func (x *ObjectResult) GetWarnings() []string {
 }
 
 type ApplyResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Result        *ObjectResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Result *ObjectResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	// The object in JSON, if return_objects asks for it and it was applied.
+	Json          []byte `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,6 +532,13 @@ func (*ApplyResponse) Descriptor() ([]byte, []int) {
 func (x *ApplyResponse) GetResult() *ObjectResult {
 	if x != nil {
 		return x.Result
+	}
+	return nil
+}
+
+func (x *ApplyResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
 	}
 	return nil
 }
@@ -619,6 +637,8 @@ type GetRequest struct {
 	Output    Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
 	// Put the whole objects into a table's rows, not their metadata only.
 	IncludeObjects bool `protobuf:"varint,3,opt,name=include_objects,json=includeObjects,proto3" json:"include_objects,omitempty"`
+	// A name that does not exist is no error.
+	IgnoreNotFound bool `protobuf:"varint,4,opt,name=ignore_not_found,json=ignoreNotFound,proto3" json:"ignore_not_found,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -674,12 +694,23 @@ func (x *GetRequest) GetIncludeObjects() bool {
 	return false
 }
 
+func (x *GetRequest) GetIgnoreNotFound() bool {
+	if x != nil {
+		return x.IgnoreNotFound
+	}
+	return false
+}
+
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A Table, an object or a List, in JSON.
+	// A Table, an object or a List, in JSON. Empty when none of the names exists,
+	// which is an error unless ignore_not_found is set.
 	Json []byte `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
 	// What precedes the slash in the objects' full names: "pod", "deployment.apps".
-	Kind          string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What Kubernetes said of each name that does not exist, while others do;
+	// nothing with ignore_not_found.
+	NotFound      []string `protobuf:"bytes,3,rep,name=not_found,json=notFound,proto3" json:"not_found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,6 +757,13 @@ func (x *GetResponse) GetKind() string {
 		return x.Kind
 	}
 	return ""
+}
+
+func (x *GetResponse) GetNotFound() []string {
+	if x != nil {
+		return x.NotFound
+	}
+	return nil
 }
 
 type WatchRequest struct {
@@ -1032,7 +1070,7 @@ type LogsRequest struct {
 	SinceSeconds int64 `protobuf:"varint,8,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
 	// Only lines since then; not together with since_seconds.
 	SinceTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
-	// Instead of pod: the pods with these labels, at most 20.
+	// Instead of pod: the pods with these labels. With follow, at most 20.
 	LabelSelector string `protobuf:"bytes,10,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
 	// Every container of the pods, those for their start included.
 	AllContainers bool `protobuf:"varint,11,opt,name=all_containers,json=allContainers,proto3" json:"all_containers,omitempty"`
@@ -1633,7 +1671,7 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"<\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent\"\x8d\x02\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\xb4\x02\n" +
 	"\fApplyRequest\x12;\n" +
 	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12#\n" +
@@ -1641,7 +1679,8 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x0fforce_conflicts\x18\x04 \x01(\bR\x0eforceConflicts\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05prune\x18\x06 \x01(\bR\x05prune\x12%\n" +
-	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\"\xba\x01\n" +
+	"\x0eprune_selector\x18\a \x01(\tR\rpruneSelector\x12%\n" +
+	"\x0ereturn_objects\x18\b \x01(\bR\rreturnObjects\"\xba\x01\n" +
 	"\fObjectResult\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x16\n" +
@@ -1649,24 +1688,27 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x04line\x18\x04 \x01(\rR\x04line\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12\x1a\n" +
-	"\bwarnings\x18\a \x03(\tR\bwarnings\"J\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\"^\n" +
 	"\rApplyResponse\x129\n" +
-	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xd0\x01\n" +
+	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\x12\x12\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\"\xd0\x01\n" +
 	"\tSelection\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12%\n" +
 	"\x0eall_namespaces\x18\x04 \x01(\bR\rallNamespaces\x12%\n" +
 	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\x12%\n" +
-	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xa8\x01\n" +
+	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xd2\x01\n" +
 	"\n" +
 	"GetRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
-	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\"5\n" +
+	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\x12(\n" +
+	"\x10ignore_not_found\x18\x04 \x01(\bR\x0eignoreNotFound\"R\n" +
 	"\vGetResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\"\xa4\x01\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
+	"\tnot_found\x18\x03 \x03(\tR\bnotFound\"\xa4\x01\n" +
 	"\fWatchRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12!\n" +
