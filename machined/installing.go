@@ -74,6 +74,11 @@ func (n *node) installImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := n.lockInstalling(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	unattended := storage.Installation{Config: config, Wipe: n.config.Machine.Install.Wipe, Replaces: n.mayReplace}
 	if err := n.copyImage(ctx, n.config, unattended, nil); err != nil {
 		return err
@@ -85,7 +90,9 @@ func (n *node) installImage(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// restartInstalled ends the time for installations: a second one would be cut off.
 func (n *node) restartInstalled(ctx context.Context) error {
+	n.installed = true
 	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"})
 }
 
@@ -113,16 +120,15 @@ func (n *node) lockInstalling(ctx context.Context) (unlock func(), err error) {
 	if err := n.installing.Acquire(ctx, 1); err != nil {
 		return nil, errors.New("an installation is under way: see osctl node-events")
 	}
+	if n.installed {
+		n.installing.Release(1)
+		return nil, errors.New("the node is installed already, and restarts")
+	}
 	return func() { n.installing.Release(1) }, nil
 }
 
 // copyImage installs the medium's image. progress may be nil.
 func (n *node) copyImage(ctx context.Context, config *machineconfig.Config, what storage.Installation, progress func(disk string, done, total int64)) error {
-	unlock, err := n.lockInstalling(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	image, closeMedium, err := install.Open(n.booted)
 	if err != nil {
 		return err
@@ -221,6 +227,11 @@ func (n *node) Install(_ context.Context, request *installapi.InstallRequest, te
 	// Whoever goes away leaves no disk half written.
 	ctx, cancel := context.WithTimeout(n.life, installDeadline)
 	defer cancel()
+	unlock, err := n.lockInstalling(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	disk := diskOf(config)
 	switch n.booted.Kind {
 	case install.Medium:
@@ -230,11 +241,6 @@ func (n *node) Install(_ context.Context, request *installapi.InstallRequest, te
 			_ = tell(&installapi.InstallResponse{Disk: disk, Written: done, Total: total})
 		})
 	case install.Installed:
-		var unlock func()
-		if unlock, err = n.lockInstalling(ctx); err != nil {
-			return err
-		}
-		defer unlock()
 		err = storage.KeepConfig(ctx, n.storageOptions(config), text)
 	default:
 		err = errors.New("this node was given its image, and has no medium to install from: give it the config where it gets the image from")

@@ -177,6 +177,7 @@ type node struct {
 	server     *api.Server           // from phase api
 
 	installing  *semaphore.Weighted   // held by the one installation
+	installed   bool                  // guarded by installing: it is done, and the node restarts
 	booted      install.Source        // from phase slots
 	commandLine host.CommandLine      // from phase host
 	modules     *host.Modules         // from phase host

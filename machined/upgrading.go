@@ -113,6 +113,9 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	if running := s.Version().GetRootHash(); !damaged && running != "" && running == bundle.Manifest.RootHash {
 		return status.Errorf(codes.FailedPrecondition, "the node runs this image already: %s", s.imageName())
 	}
+	if s.Status().GetStage() == stopping {
+		return status.Error(codes.FailedPrecondition, "the node is on its way down: wait until it has started again")
+	}
 	answer := func() *upgradeapi.UpgradeResponse {
 		return &upgradeapi.UpgradeResponse{From: s.imageName(), To: bundle.Manifest.Name()}
 	}
@@ -187,20 +190,20 @@ func checkBundle(m osbundle.Manifest, downgrade bool) error {
 }
 
 // Rollback implements api.Upgrader.
-func (s slotsView) Rollback(ctx context.Context, request *upgradeapi.RollbackRequest) (calledOff string, err error) {
+func (s slotsView) Rollback(ctx context.Context, request *upgradeapi.RollbackRequest) (*upgradeapi.RollbackResponse, error) {
 	slots := s.slots.Load()
 	off, err := slots.Rollback()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if off {
-		calledOff = slots.Last().To
-		s.events.Publish(api.KindMachine, "update", "undone", calledOff+" is called off before its first boot")
-		return calledOff, nil
+		answer := &upgradeapi.RollbackResponse{CalledOff: slots.Last().To, Restarts: s.Status().GetStage() == stopping}
+		s.events.Publish(api.KindMachine, "update", "undone", answer.GetCalledOff()+" is called off before its first boot")
+		return answer, nil
 	}
 	s.kexecOff.Store(true)
 	s.events.Publish(api.KindMachine, "update", "undone", "the image in the other slot is booted next")
-	return "", s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: request.GetForce(), By: "a rollback"})
+	return &upgradeapi.RollbackResponse{Restarts: true}, s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: request.GetForce(), By: "a rollback"})
 }
 
 // outcomes in the API's terms.

@@ -217,7 +217,7 @@ func (app *app) rollbackCommand() *cobra.Command {
 		Long: `Go back to the OS image in the node's other slot, and restart it: its pods move to
 other nodes first. It is the image before the last update, which was healthy. An
 update that waits there for its first boot (osctl upgrade --stage) is called off
-instead, without a restart.`,
+instead; a node that is not on its way down for it does not restart.`,
 	}
 	flags := command.Flags()
 	force := flags.Bool("force", false, "do not move pods away first, and do not give them time to end")
@@ -239,7 +239,11 @@ instead, without a restart.`,
 			return fmt.Errorf("rollback: %w", err)
 		}
 		if off := answer.GetCalledOff(); off != "" {
-			return node.line(fmt.Sprintf("the update to %s is called off: the node goes on with what it runs", off))
+			line := "the update to " + off + " is called off: the node goes on with what it runs"
+			if answer.GetRestarts() {
+				line += "; it was on its way down already, and starts again"
+			}
+			return node.line(line)
 		}
 		if !*wait {
 			return node.line("restarting with the image in the other slot")

@@ -113,9 +113,8 @@ func (p part) documents(source string) ([]part, error) {
 		}
 		// It may be YAML, which has braces too.
 	}
-	var parts []part
+	var roots []*yamlv3.Node
 	decoder := yamlv3.NewDecoder(bytes.NewReader(p.text))
-	lines := bytes.SplitAfter(p.text, []byte("\n"))
 	for {
 		var node yamlv3.Node
 		err := decoder.Decode(&node)
@@ -132,21 +131,24 @@ func (p part) documents(source string) ([]part, error) {
 			}
 			return nil, fmt.Errorf("%d: %s", line, message)
 		}
-		if len(node.Content) == 0 {
-			continue
+		if len(node.Content) > 0 {
+			roots = append(roots, node.Content[0])
 		}
-		root := node.Content[0]
-		parts = append(parts, part{line: p.line + root.Line - 1, begin: offset(lines, root.Line, root.Column)})
 	}
-	if len(parts) == 1 {
+	if len(roots) == 1 {
 		return []part{p}, nil
 	}
-	for i := range parts {
-		end := len(p.text)
-		if i+1 < len(parts) {
-			end = parts[i+1].begin
+	var parts []part
+	lines := bytes.SplitAfter(p.text, []byte("\n"))
+	for i, root := range roots {
+		if root.Line > len(lines) { // YAML knows line breaks that nobody else does
+			return nil, fmt.Errorf("%d: several documents, and line breaks that are no newlines: a line of --- goes between two", p.line)
 		}
-		parts[i].text = p.text[parts[i].begin:end]
+		begin := offset(lines, root.Line, root.Column)
+		if i > 0 {
+			parts[i-1].text = p.text[parts[i-1].begin:begin]
+		}
+		parts = append(parts, part{line: p.line + root.Line - 1, begin: begin, text: p.text[begin:]})
 	}
 	return parts, nil
 }

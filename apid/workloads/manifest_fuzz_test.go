@@ -22,6 +22,7 @@ func FuzzManifest(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	f.Add([]byte("a: 1\r---\rb: 2"))
 	f.Add([]byte("--- # x\n{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}{}"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		documents, err := parse([]*workloadpb.Manifest{{Source: "m.yaml", Content: content}})

@@ -36,6 +36,7 @@ func TestInstallAndUpdate(t *testing.T) {
 	}{
 		{name: "it runs from its disk", run: testRunsFromDisk},
 		{name: "a workload is started", run: testSomethingRuns},
+		{name: "its only image rots", run: testRepair, soak: true},
 		{name: "bundles that are refused", run: testBadBundles},
 		{name: "power cuts during an update", run: testPowerCutsDuringUpdate},
 		{name: "an image that panics is given up", run: testPanickingUpdate},
@@ -47,7 +48,6 @@ func TestInstallAndUpdate(t *testing.T) {
 		{name: "the update after these is good", run: testNextUpdate, soak: true},
 		{name: "a restart without the firmware", run: testKexec, soak: true},
 		{name: "a root image that rots where services are", run: testRottenServices, soak: true},
-		{name: "no image on the disk is left", run: testRepair, soak: true},
 		{name: "a reset", run: testReset, soak: true},
 	} {
 		if step.soak && !soaking && existing == "" {
@@ -296,8 +296,8 @@ func testRollback(t *testing.T) {
 // where it had it from, and begins anew.
 func testReset(t *testing.T) {
 	slot := runningSlot(t)
-	osctlFails(t, []string{"the only copy of the cluster's data"}, "reset")
-	osctl(t, "reset", "--force")
+	osctlFails(t, []string{"the only copy of the cluster's data"}, "reset", "--yes")
+	osctl(t, "reset", "--force", "--yes")
 	eventually(t, "the node waits for its cluster", func() error {
 		_, err := osctlFor(time.Minute, nil, "bootstrap")
 		return err

@@ -47,17 +47,15 @@ func rot(t *testing.T, from, to float64) {
 	osctl(t, "health", "--wait", "--timeout", bootDeadline.String())
 }
 
-// testRepair damages every image on the disk: the medium that it was installed from
-// is started instead, and writes its image anew.
+// testRepair damages the only image on the disk: the medium that it was installed
+// from is started instead, and writes its image anew.
 func testRepair(t *testing.T) {
 	cluster, node := firstNode(t, installedCluster)
 	if err := cluster.PowerCut(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(cluster.Dir(), "nodes", node)
-	for _, slot := range []osdisk.Slot{osdisk.SlotA, osdisk.SlotB} {
-		damage(t, filepath.Join(dir, "data.img"), slot, 0.02, 0.98)
-	}
+	damage(t, filepath.Join(dir, "data.img"), osdisk.SlotA, 0.02, 0.98)
 	if err := cluster.Start(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}

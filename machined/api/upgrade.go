@@ -18,9 +18,7 @@ type Upgrader interface {
 	// Upgrade writes the bundle that it reads; tell may be called with what to
 	// answer the client.
 	Upgrade(ctx context.Context, bundle io.Reader, options *upgrade.UpgradeOptions, tell func(*upgrade.UpgradeResponse) error) error
-	// Rollback returns the name of the image that was called off, if that is what
-	// it did.
-	Rollback(ctx context.Context, request *upgrade.RollbackRequest) (calledOff string, err error)
+	Rollback(ctx context.Context, request *upgrade.RollbackRequest) (*upgrade.RollbackResponse, error)
 	Slots(ctx context.Context) (*upgrade.SlotsResponse, error)
 }
 
@@ -53,11 +51,11 @@ func (s *upgradeService) Rollback(ctx context.Context, request *upgrade.Rollback
 	if err != nil {
 		return nil, err
 	}
-	calledOff, err := target.Rollback(ctx, request)
+	answer, err := target.Rollback(ctx, request)
 	if err != nil {
 		return nil, precondition(err)
 	}
-	return &upgrade.RollbackResponse{CalledOff: calledOff}, nil
+	return answer, nil
 }
 
 func (s *upgradeService) Slots(ctx context.Context, _ *upgrade.SlotsRequest) (*upgrade.SlotsResponse, error) {

@@ -31,8 +31,8 @@ func (f *fakeSlots) Upgrade(_ context.Context, bundle io.Reader, options *upgrad
 	return tell(&upgrade.UpgradeResponse{Done: true})
 }
 
-func (f *fakeSlots) Rollback(context.Context, *upgrade.RollbackRequest) (string, error) {
-	return "", f.err
+func (f *fakeSlots) Rollback(context.Context, *upgrade.RollbackRequest) (*upgrade.RollbackResponse, error) {
+	return &upgrade.RollbackResponse{}, f.err
 }
 
 func (f *fakeSlots) Slots(context.Context) (*upgrade.SlotsResponse, error) {

@@ -57,6 +57,11 @@ func (u *Uevents) Next(ctx context.Context) (Uevent, error) {
 		switch {
 		case ctx.Err() != nil:
 			return Uevent{}, ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded): // a call before this one was late to end
+			if err := u.socket.SetReadDeadline(time.Time{}); err != nil {
+				return Uevent{}, fmt.Errorf("wait for a uevent: %w", err)
+			}
+			continue
 		case errors.Is(err, unix.ENOBUFS):
 			return Uevent{}, ErrUeventsLost
 		case err != nil:

@@ -43,7 +43,8 @@ type Installation struct {
 type InstalledError struct{ Disk string }
 
 func (e *InstalledError) Error() string {
-	return fmt.Sprintf("Keelson is installed on %s: remove the installation medium and restart, write the system anew and keep the node's data (osctl install --repair), or set machine.install.wipe to erase the disk", e.Disk)
+	return fmt.Sprintf("Keelson is installed on %s: remove the installation medium and restart, or write the system anew and keep the node's data "+
+		"(osctl install --repair --config FILE); osctl reset erases the data, and machine.install.wipe all that is of another cluster", e.Disk)
 }
 
 // decideInstall plans an installation on what was found on the disk called path.
@@ -91,8 +92,12 @@ func Install(ctx context.Context, options Options, what Installation) error {
 		return err
 	}
 	if fresh && what.Replaces != nil {
-		if err := d.checkReplaced(ctx, options, o, what.Replaces); err != nil {
+		switch err := d.checkReplaced(ctx, options, o, what.Replaces); {
+		case err == nil:
+		case osdisk.IsInstalled(o.table):
 			return err
+		default: // an installation or a repair of this node was cut short: it goes on
+			table, fresh = o.table, false
 		}
 	}
 	if err := d.checkUnused(); err != nil {
@@ -134,7 +139,7 @@ func Install(ctx context.Context, options Options, what Installation) error {
 
 // checkReplaced asks whether the node that the disk was installed for may go.
 func (d *disk) checkReplaced(ctx context.Context, options Options, o observation, replaces func([]byte) error) error {
-	if o.table == nil || !osdisk.IsOwn(o.table) || !osdisk.IsInstalled(o.table) {
+	if o.table == nil || !osdisk.IsOwn(o.table) {
 		return nil
 	}
 	kept, err := d.readConfig(ctx, options, o)

@@ -293,8 +293,13 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 		if err != nil {
 			return err
 		}
+		other, there := entries.Of(list, slot)
+		good := there && !other.Exhausted()
+		if own, _ := entries.Of(list, u.options.Slot); good && own.Exhausted() {
+			return errors.New("the running image was given up, and the one in the other slot is needed: wait until the node has restarted with it")
+		}
 		// Where there is nothing to go back to, an update may be the cure.
-		if other, there := entries.Of(list, slot); u.probation.Load() && there && !other.Exhausted() {
+		if u.probation.Load() && good {
 			return errors.New("the running image is on probation itself: wait until it is healthy, or go back with osctl rollback")
 		}
 		return f.Remove(entries.AllOf(list, slot))
@@ -325,8 +330,9 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 			return err
 		}
 		if err := f.Add(entry, kernel); err != nil {
+			// It may have become an entry before it failed.
 			u.record.Update.Outcome, u.record.Update.Why = Failed, err.Error()
-			return errors.Join(err, u.writeRecord())
+			return errors.Join(err, f.Remove([]osdisk.Entry{entry}), u.writeRecord())
 		}
 		return nil
 	})

@@ -327,8 +327,10 @@ func (x *RollbackRequest) GetForce() bool {
 
 type RollbackResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the update that was called off; empty when the node restarts.
-	CalledOff     string `protobuf:"bytes,1,opt,name=called_off,json=calledOff,proto3" json:"called_off,omitempty"`
+	// Name of the update that was called off, if that is what was done.
+	CalledOff string `protobuf:"bytes,1,opt,name=called_off,json=calledOff,proto3" json:"called_off,omitempty"`
+	// The node restarts.
+	Restarts      bool `protobuf:"varint,2,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -368,6 +370,13 @@ func (x *RollbackResponse) GetCalledOff() string {
 		return x.CalledOff
 	}
 	return ""
+}
+
+func (x *RollbackResponse) GetRestarts() bool {
+	if x != nil {
+		return x.Restarts
+	}
+	return false
 }
 
 type SlotsRequest struct {
@@ -643,10 +652,11 @@ const file_pkg_api_upgrade_upgrade_proto_rawDesc = "" +
 	"\x05total\x18\x04 \x01(\x03R\x05total\x12\x12\n" +
 	"\x04done\x18\x05 \x01(\bR\x04done\"'\n" +
 	"\x0fRollbackRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\"1\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"M\n" +
 	"\x10RollbackResponse\x12\x1d\n" +
 	"\n" +
-	"called_off\x18\x01 \x01(\tR\tcalledOff\"\x0e\n" +
+	"called_off\x18\x01 \x01(\tR\tcalledOff\x12\x1a\n" +
+	"\brestarts\x18\x02 \x01(\bR\brestarts\"\x0e\n" +
 	"\fSlotsRequest\"\xa7\x01\n" +
 	"\rSlotsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\tR\arunning\x12\x1c\n" +

@@ -38,7 +38,8 @@ type UpgradeServiceClient interface {
 	// whose running image is not known to be healthy.
 	Upgrade(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UpgradeRequest, UpgradeResponse], error)
 	// Rollback has the image in the other slot booted next, and restarts the node. If
-	// an update waits there for its first boot, it calls that off, and does no more.
+	// an update waits there for its first boot, it calls that off, and no more: a node
+	// that is on its way down for it starts again with what it runs.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	// Slots tells what is in the slots, and what became of the last update.
 	Slots(ctx context.Context, in *SlotsRequest, opts ...grpc.CallOption) (*SlotsResponse, error)
@@ -97,7 +98,8 @@ type UpgradeServiceServer interface {
 	// whose running image is not known to be healthy.
 	Upgrade(grpc.BidiStreamingServer[UpgradeRequest, UpgradeResponse]) error
 	// Rollback has the image in the other slot booted next, and restarts the node. If
-	// an update waits there for its first boot, it calls that off, and does no more.
+	// an update waits there for its first boot, it calls that off, and no more: a node
+	// that is on its way down for it starts again with what it runs.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	// Slots tells what is in the slots, and what became of the last update.
 	Slots(context.Context, *SlotsRequest) (*SlotsResponse, error)
