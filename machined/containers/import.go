@@ -44,7 +44,11 @@ func (server *ImageServer) Import(stream image.ImageService_ImportServer) error 
 	if err != nil {
 		return err
 	}
-	images, err := server.service.importArchive(stream.Context(), archive, importOptions{pin: pin, strange: true, keepFree: spaceKept})
+	keep, err := keptFromClients(server.service.options.DataDir)
+	if err != nil {
+		return err
+	}
+	images, err := server.service.importArchive(stream.Context(), archive, importOptions{pin: pin, strange: true, keepFree: keep})
 	if err != nil {
 		return err
 	}

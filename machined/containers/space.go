@@ -23,8 +23,17 @@ const (
 	spaceLook = 100 * time.Millisecond
 )
 
-// enoughSpace is ENOSPC when the disk has no more than keep bytes left beside what
-// kubelet wants.
+// keptFromClients is what an import of theirs leaves of the disk, in bytes. The OS's
+// own images come first.
+func keptFromClients(dir string) (uint64, error) {
+	disk, err := host.ReadDisk(dir)
+	if err != nil {
+		return 0, fmt.Errorf("look how large the disk of %s is: %w", dir, err)
+	}
+	return spaceKept + disk.Total/evictionShare, nil
+}
+
+// enoughSpace is ENOSPC when the disk has no more than keep bytes left.
 func enoughSpace(dir string, keep uint64) error {
 	if keep == 0 {
 		return nil
@@ -33,7 +42,7 @@ func enoughSpace(dir string, keep uint64) error {
 	if err != nil {
 		return fmt.Errorf("look how full the disk of %s is: %w", dir, err)
 	}
-	if disk.Available < keep+disk.Total/evictionShare {
+	if disk.Available < keep {
 		return unix.ENOSPC
 	}
 	return nil

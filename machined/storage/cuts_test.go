@@ -108,8 +108,9 @@ func cut(t *testing.T, image, left string, after time.Duration) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(said, make([]byte, len("installing\n"))); err != nil {
-		t.Fatal(err)
+	first := make([]byte, len("installing\n"))
+	if _, err := io.ReadFull(said, first); err != nil || string(first) != "installing\n" {
+		t.Fatalf("it says %q: %v", first, err)
 	}
 	<-time.After(after)
 	// While it stands still, no write can come that waits for another one.
@@ -118,7 +119,9 @@ func cut(t *testing.T, image, left string, after time.Duration) {
 	}
 	printed, err := exec.Command("cp", "--sparse=always", image, left).CombinedOutput()
 	_ = cmd.Process.Kill() // or it was quicker
-	_ = cmd.Wait()
+	if err := cmd.Wait(); err != nil && cmd.ProcessState.Exited() {
+		t.Fatalf("the installation failed: %v", err)
+	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, printed)
 	}

@@ -203,6 +203,33 @@ func TestRepairKeepsANodesData(t *testing.T) {
 	closeStorage(t, s)
 }
 
+// A repair was cut short, and a medium with a config that wipes was left in.
+func TestACutRepairIsNotWiped(t *testing.T) {
+	o := testOptions(t, loopDisk(t, testSize))
+	if err := Install(t.Context(), o, installation()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, o)
+	id := s.MachineID
+	closeStorage(t, s)
+	cut := installation()
+	cut.Repair = true
+	cut.Image.RootSize++
+	if err := Install(t.Context(), o, cut); err == nil || osdisk.IsInstalled(ownTable(t, o.Disk)) {
+		t.Fatalf("it was not cut: %v", err)
+	}
+	unattended := installation()
+	unattended.Wipe, unattended.Replaces = true, func([]byte) error { return errors.New("of this cluster") }
+	if err := Install(t.Context(), o, unattended); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o)
+	if s.MachineID != id || s.Formatted {
+		t.Errorf("the node's identity %s became %s", id, s.MachineID)
+	}
+	closeStorage(t, s)
+}
+
 func overwrite(t *testing.T, path string, at int64, with []byte) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)

@@ -50,14 +50,24 @@ func TestUpdateToBeCut(t *testing.T) {
 func TestPowerCuts(t *testing.T) {
 	const cuts = 25
 	disk := installedDisk(t)
-	root := bytes.Repeat([]byte("root 2, "), 3<<20)
-	kernel := bytes.Repeat([]byte("kernel 2"), 32<<10)
-	bundle := cutBundle(t, kernel, root)
+	// Two of them, so that what the one before wrote is not what is wanted.
+	type image struct {
+		kernel, root []byte
+		bundle       string
+	}
+	var images [2]image
+	for i := range images {
+		kernel, root := bytes.Repeat([]byte(fmt.Sprint("kernel ", i)), 32<<10), bytes.Repeat([]byte(fmt.Sprintf("root %d, ", i)), 3<<20)
+		images[i] = image{kernel, root, cutBundle(t, kernel, root)}
+	}
 	began := time.Now()
-	runUpdate(t, disk, bundle, time.Minute, func() {})
+	if !runUpdate(t, disk, images[1].bundle, time.Minute, func() {}) {
+		t.Fatal("an update does not end")
+	}
 	takes := time.Since(began)
 	whole := 0
-	for range cuts {
+	for i := range cuts {
+		kernel, root, bundle := images[i%2].kernel, images[i%2].root, images[i%2].bundle
 		after := rand.N(takes * 3 / 4) // it has started by then
 		slot := make([]byte, len(root))
 		var found []osdisk.Entry
@@ -98,7 +108,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 	t.Logf("an update takes %s; %d of %d were whole", takes.Round(time.Millisecond), whole, cuts)
 	u, _ := boot(t, disk, osdisk.SlotA)
-	content, err := os.ReadFile(bundle)
+	content, err := os.ReadFile(images[0].bundle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +138,9 @@ func cutBundle(t *testing.T, kernel, root []byte) string {
 	return path
 }
 
-// runUpdate lets an update run for so long, or to its end, and has a look at what
-// the disk holds while it stands still.
-func runUpdate(t *testing.T, disk partitions, bundle string, within time.Duration, look func()) {
+// runUpdate lets an update run for so long, or to its end, which is told, and has a
+// look at what the disk holds while it stands still.
+func runUpdate(t *testing.T, disk partitions, bundle string, within time.Duration, look func()) (ended bool) {
 	t.Helper()
 	text, err := json.Marshal(disk)
 	if err != nil {
@@ -145,17 +155,19 @@ func runUpdate(t *testing.T, disk partitions, bundle string, within time.Duratio
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(said, make([]byte, len("updating\n"))); err != nil {
-		t.Fatal(err)
+	first := make([]byte, len("updating\n"))
+	if _, err := io.ReadFull(said, first); err != nil || string(first) != "updating\n" {
+		t.Fatalf("it says %q: %v", first, err)
 	}
-	ended := make(chan error, 1)
+	end := make(chan struct{})
 	go func() {
+		defer close(end)
 		_, _ = io.Copy(io.Discard, said)
-		ended <- nil
 	}()
 	select {
 	case <-time.After(within):
-	case <-ended:
+	case <-end:
+		ended = true
 	}
 	// While it stands still, no write can come that waits for another one.
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -163,5 +175,8 @@ func runUpdate(t *testing.T, disk partitions, bundle string, within time.Duratio
 	}
 	look()
 	_ = cmd.Process.Kill() // or it has ended
-	_ = cmd.Wait()
+	if err := cmd.Wait(); err != nil && cmd.ProcessState.Exited() {
+		t.Fatalf("the update failed: %v", err)
+	}
+	return ended
 }
