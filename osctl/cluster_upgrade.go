@@ -32,16 +32,18 @@ func (app *app) clusterUpgradeCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "upgrade --image FILE", Short: "Update every node of the cluster, one after the other", Args: cobra.NoArgs,
 		Long: `Update every node of the current context's cluster: the control-plane nodes one
-after the other, then the workers, so many at a time. Before each, all nodes must be
-healthy and etcd without alarms; each must be found healthy with its new image before
-the next. At the first that is not, it stops: the others keep what they have. Started
+after the other, then the workers, so many at a time (workers first with an older
+version). It begins only if every node takes the image, and their versions work
+together on the way. Before each step all nodes must be healthy and off probation, and
+etcd without alarms and with a quorum; each must be found healthy with its new image
+before the next. At the first that is not, it stops: the others keep what they have. Started
 again it goes on with what is left.`,
 		Example: `  osctl cluster upgrade --image _out/keelson.bundle --dry-run
   osctl cluster upgrade --image _out/keelson.bundle --workers 3`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&options.image, "image", "", "the OS bundle: a file, which is read once for each node")
-	flags.BoolVar(&options.dryRun, "dry-run", false, "only say what would be done")
+	flags.BoolVar(&options.dryRun, "dry-run", false, "only say what would be done, and what is in its way")
 	flags.IntVar(&options.workers, "workers", 1, "how many workers are updated at a time")
 	flags.BoolVar(&options.downgrade, "downgrade", false, "take an older version, too, which may not read what the newer one wrote")
 	flags.DurationVar(&options.timeout, "timeout", upgradeWait, "how long to wait for each node")
@@ -77,7 +79,7 @@ func (app *app) clusterUpgrade(ctx context.Context, options *clusterUpgradeOptio
 	if err != nil {
 		return err
 	}
-	batches := planUpgrade(have, target.RootHash, options.workers)
+	batches := planUpgrade(have, target, options.workers)
 	if err := app.printPlan(have, batches, target); err != nil {
 		return err
 	}
@@ -153,22 +155,30 @@ func (app *app) clusterImages(ctx context.Context, nodes *fanout) ([]nodeImage, 
 	return all, nil
 }
 
-// planUpgrade says which nodes are updated, and which of them at a time.
-func planUpgrade(nodes []nodeImage, rootHash string, workers int) (batches [][]string) {
-	var rest []string
+// planUpgrade says which nodes are updated, and which of them at a time. The workers
+// are last, since no kubelet may be newer than an API server, and so are first on the
+// way to an older version.
+func planUpgrade(nodes []nodeImage, target osbundle.Manifest, workers int) (batches [][]string) {
+	var controlPlane, rest [][]string
+	var names []string
+	older := false
 	for _, node := range nodes {
 		switch {
-		case node.rootHash == rootHash || !node.slots:
+		case node.rootHash == target.RootHash || !node.slots:
 		case node.controlPlane:
-			batches = append(batches, []string{node.name})
+			controlPlane = append(controlPlane, []string{node.name})
+			older = older || osbundle.MinorsAhead(node.version, target.Version) < 0
 		default:
-			rest = append(rest, node.name)
+			names = append(names, node.name)
 		}
 	}
-	for batch := range slices.Chunk(rest, workers) {
-		batches = append(batches, batch)
+	for batch := range slices.Chunk(names, workers) {
+		rest = append(rest, batch)
 	}
-	return batches
+	if older {
+		return append(rest, controlPlane...)
+	}
+	return append(controlPlane, rest...)
 }
 
 // maxKubeletSkew is how many minor versions kubelet may be behind the API server
@@ -190,6 +200,8 @@ func checkPlan(nodes []nodeImage, batches [][]string, target osbundle.Manifest, 
 			}
 		case node.controlPlane && workersMove && ahead > 0:
 			wrong = append(wrong, fmt.Errorf("%s stays with %s: the workers' kubelets would be newer than its API server; give it the new image first", node.name, node.version))
+		case !node.controlPlane && controlPlaneMoves && ahead < 0:
+			wrong = append(wrong, fmt.Errorf("%s stays with %s: its kubelet would be newer than the API servers", node.name, node.version))
 		case !node.controlPlane && controlPlaneMoves && ahead > maxKubeletSkew:
 			wrong = append(wrong, fmt.Errorf("%s stays with %s: its kubelet would be more than %d minor versions behind the API servers", node.name, node.version, maxKubeletSkew))
 		}

@@ -12,7 +12,7 @@ import (
 func TestPlanUpgrade(t *testing.T) {
 	const new, old = "abc", "def"
 	node := func(name, image string) nodeImage {
-		return nodeImage{name: name, controlPlane: name[0] == 'c', rootHash: image, slots: true}
+		return nodeImage{name: name, controlPlane: name[0] == 'c', version: "v1.37.1", rootHash: image, slots: true}
 	}
 	all := []nodeImage{node("w1", old), node("c1", old), node("w2", old), node("c2", old), node("c3", old), node("w3", old)}
 	given := node("w4", old)
@@ -27,9 +27,18 @@ func TestPlanUpgrade(t *testing.T) {
 		"[[c2] [w1]]":                     {[]nodeImage{node("c1", new), node("c2", old), node("w1", old), node("w2", new)}, 1},
 		"[]":                              {[]nodeImage{node("c1", new), given}, 1},
 	} {
-		if got := fmt.Sprint(planUpgrade(test.nodes, new, test.workers)); got != want {
+		if got := fmt.Sprint(planUpgrade(test.nodes, osbundle.Manifest{Version: "v1.37.2", RootHash: new}, test.workers)); got != want {
 			t.Errorf("planned %s, want %s", got, want)
 		}
+	}
+}
+
+func TestPlanOfAnOlderVersionBeginsWithTheWorkers(t *testing.T) {
+	nodes := []nodeImage{
+		{name: "c1", controlPlane: true, version: "v1.38.0", slots: true}, {name: "w1", version: "v1.38.0", slots: true},
+	}
+	if got := fmt.Sprint(planUpgrade(nodes, osbundle.Manifest{Version: "v1.37.2", RootHash: "new"}, 1)); got != "[[w1] [c1]]" {
+		t.Errorf("planned %s", got)
 	}
 }
 
@@ -57,12 +66,13 @@ func TestCheckPlan(t *testing.T) {
 		"API server left behind":     {[]nodeImage{given("c1", "v1.37.1"), node("w1", "v1.37.1")}, false, "c1 stays with v1.37.1: the workers' kubelets would be newer"},
 		"of the same minor":          {[]nodeImage{given("c1", "v1.38.2"), node("w1", "v1.37.1")}, false, ""},
 		"kubelet left far behind":    {[]nodeImage{node("c1", "v1.37.1"), given("w1", "v1.34.0")}, false, "w1 stays with v1.34.0: its kubelet would be more than 3"},
+		"kubelet left ahead":         {[]nodeImage{node("c1", "v1.39.0"), given("w1", "v1.39.0")}, true, "w1 stays with v1.39.0: its kubelet would be newer"},
 		"kubelet left behind":        {[]nodeImage{node("c1", "v1.37.1"), given("w1", "v1.35.0")}, false, ""},
 		"from one major to the next": {[]nodeImage{node("c1", "v0.37.1")}, false, "more than one minor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target := osbundle.Manifest{Version: "v1.38.0", Architecture: "amd64", RootHash: "new"}
-			err := checkPlan(test.nodes, planUpgrade(test.nodes, target.RootHash, 1), target, test.downgrade)
+			err := checkPlan(test.nodes, planUpgrade(test.nodes, target, 1), target, test.downgrade)
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
