@@ -5,7 +5,12 @@
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 
-OUT ?= _out
+# GOARCH=arm64 makes images for that architecture, by tools that run on this one.
+HOSTARCH := $(shell go env GOHOSTARCH)
+ARCH := $(or $(GOARCH),$(HOSTARCH))
+unexport GOARCH
+
+OUT ?= _out$(if $(filter-out $(HOSTARCH),$(ARCH)),/$(ARCH))
 CLUSTER ?= dev
 # Minutes a test run may take; a machine without KVM needs most of them.
 TEST_TIMEOUT ?= 75m
@@ -16,20 +21,20 @@ help: ## List the targets
 
 .PHONY: setup
 setup: ## Install the Debian packages that are missing (as root or through sudo)
-	@hack/setup.sh build run
+	@hack/setup.sh build run $(ARCH)
 
 .PHONY: image
-image: setup ## Build the OS image and bin/osctl
-	@go run ./images -out $(OUT) all
+image: setup ## Build the OS image (GOARCH=arm64: for that architecture) and bin/osctl
+	@go run ./images -arch $(ARCH) -out $(OUT) all
 	@go build -ldflags='-s -w' -o bin/osctl ./osctl
 
 .PHONY: shop
 shop: setup ## Build the images of the example shop, docs/shop.md
-	@go run ./images -out $(OUT) shop
+	@go run ./images -arch $(ARCH) -out $(OUT) shop
 
 .PHONY: up
 up: image ## Build everything, start a one-node cluster, run a sample workload on it
-	@hack/up.sh $(CLUSTER) $(OUT)
+	@hack/up.sh $(CLUSTER) $(OUT) $(ARCH)
 
 .PHONY: down
 down: ## Destroy the cluster that "make up" started

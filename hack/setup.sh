@@ -2,27 +2,44 @@
 # Installs the Debian packages that are missing, as root or through sudo, and
 # needs neither when none is missing:
 #
-#	hack/setup.sh [build] [run] [verify]
+#	hack/setup.sh [build] [run] [verify] [ARCH]
 #
 # build: what "make image" needs; run: what starts clusters; verify: what
-# generates code. Without a word: all of them.
+# generates code. Without a word: all of them. ARCH, which is amd64 or arm64: what
+# builds images for that architecture and starts them, if this machine has another.
 set -eu
 
 # runc is linked with C; the others make the root image and read packages.
 build="ca-certificates gcc libc6-dev libseccomp-dev pkg-config make squashfs-tools cryptsetup-bin kmod xz-utils binutils sbsigntool qemu-utils xorriso"
-run="qemu-system-x86 ovmf"
 verify="git protobuf-compiler libprotobuf-dev"
 
 # The kernel's package has its version in its name; this one leads to it.
-kernel=linux-image-6.12-amd64
+host=$(dpkg --print-architecture)
+kernel=linux-image-6.12-$host
+
+# QEMU and UEFI for an architecture, and the compiler for it on another one.
+machines() {
+	case $1 in
+	amd64) echo qemu-system-x86 ovmf ;;
+	arm64) echo qemu-system-arm qemu-efi-aarch64 ;;
+	esac
+}
+compiler() {
+	case $1 in
+	amd64) echo gcc-x86-64-linux-gnu ;;
+	arm64) echo gcc-aarch64-linux-gnu ;;
+	esac
+}
 
 packages=
 for set in ${*:-build run verify}; do
 	case $set in
 	build) packages="$packages $build" ;;
-	run) packages="$packages $run" ;;
+	run) packages="$packages $(machines "$host")" ;;
 	verify) packages="$packages $verify" ;;
-	*) echo "setup.sh: there is no set \"$set\"; there are build, run and verify" >&2; exit 2 ;;
+	"$host") ;; # build and run are for it
+	amd64 | arm64) packages="$packages $(compiler "$set") $(machines "$set")" ;;
+	*) echo "setup.sh: there is no set \"$set\"; there are build, run, verify, amd64 and arm64" >&2; exit 2 ;;
 	esac
 done
 

@@ -6,6 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 cluster=$1
 out=$2
+arch=$3
 start=$(date +%s)
 
 say() { printf '[%4ds] %s\n' $(($(date +%s) - start)) "$1"; }
@@ -14,7 +15,7 @@ if bin/osctl cluster list -o name | grep -qx "$cluster"; then
 	say "cluster $cluster exists; starting what does not run"
 	bin/osctl cluster start "$cluster"
 else
-	bin/osctl cluster create "$cluster" --artifacts "$out"
+	bin/osctl cluster create "$cluster" --arch "$arch" --artifacts "$out"
 fi
 bin/osctl config use "$cluster" >/dev/null
 

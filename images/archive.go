@@ -68,7 +68,7 @@ func (b *build) writeArchive(file string, images []container) (err error) {
 // configFile is an image's configuration as archives and registries have it.
 func (b *build) configFile(image container) v1.ConfigFile {
 	config := v1.ConfigFile{
-		OS: "linux", Architecture: "amd64",
+		OS: "linux", Architecture: b.arch.name,
 		Created: v1.Time{Time: b.epoch},
 		Config:  image.config,
 		RootFS:  v1.RootFS{Type: "layers"},

@@ -28,16 +28,18 @@ type build struct {
 	source string // the module's folder
 	out    string // artefacts
 	debs   string // downloaded packages
+	arch   architecture
 	epoch  time.Time
 	log    *progress
 	profile
 
 	digests map[string]string     // of files read so far
+	sysroot map[string]debPackage // of a foreign architecture; set by the target programs
 	debian  map[string]debPackage // by name; set by the target packages
 	modules moduleTree            // set by the target modules
 }
 
-func newBuild(out string, log io.Writer) (*build, error) {
+func newBuild(out string, arch architecture, log io.Writer) (*build, error) {
 	source, err := moduleFolder()
 	if err != nil {
 		return nil, err
@@ -60,6 +62,7 @@ func newBuild(out string, log io.Writer) (*build, error) {
 		source:  source,
 		out:     out,
 		debs:    filepath.Join(out, "debs"),
+		arch:    arch,
 		epoch:   time.Unix(epoch, 0).UTC(),
 		log:     newProgress(log),
 		digests: map[string]string{},

@@ -91,7 +91,7 @@ func (b *build) makeBundle(context.Context) error {
 		osbundle.Root:   b.path("rootfs.img"),
 	}
 	manifest := osbundle.Manifest{
-		Version: version.Version, Build: b.BuildID, Architecture: "amd64", RootHash: strings.TrimSpace(string(hash)),
+		Version: version.Version, Build: b.BuildID, Architecture: b.arch.name, RootHash: strings.TrimSpace(string(hash)),
 	}
 	inputs := []string{manifest.Name(), manifest.RootHash, digestOf(string(key.Public().(ed25519.PublicKey)))}
 	for _, name := range []string{osbundle.Loader, osbundle.Kernel, osbundle.Root} {

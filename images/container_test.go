@@ -34,7 +34,7 @@ func someImages(t *testing.T, b *build) []container {
 }
 
 func TestAnArchiveHoldsImagesThatShareLayers(t *testing.T) {
-	b := &build{epoch: time.Unix(99, 0).UTC()}
+	b := &build{arch: amd64, epoch: time.Unix(99, 0).UTC()}
 	file := filepath.Join(t.TempDir(), "test.tar")
 	images := someImages(t, b)
 	if err := b.writeArchive(file, images); err != nil {
@@ -80,7 +80,7 @@ func TestAnArchiveHoldsImagesThatShareLayers(t *testing.T) {
 }
 
 func TestArchivesOfTheSameImagesAreIdentical(t *testing.T) {
-	b := &build{epoch: time.Unix(99, 0).UTC()}
+	b := &build{arch: amd64, epoch: time.Unix(99, 0).UTC()}
 	var all [][]byte
 	for _, file := range []string{filepath.Join(t.TempDir(), "1.tar"), filepath.Join(t.TempDir(), "2.tar")} {
 		if err := b.writeArchive(file, someImages(t, b)); err != nil {

@@ -15,6 +15,7 @@ import (
 // anything is taken from.
 type debianTree struct {
 	*tree
+	arch     architecture
 	what     string
 	packages map[string]debPackage
 	needy    []string        // programs and libraries whose libraries are still to be added
@@ -22,8 +23,8 @@ type debianTree struct {
 	err      error           // the first one
 }
 
-func newDebianTree(what string, packages map[string]debPackage) *debianTree {
-	d := &debianTree{tree: newTree(), what: what, packages: packages, used: map[string]bool{}}
+func newDebianTree(arch architecture, what string, packages map[string]debPackage) *debianTree {
+	d := &debianTree{tree: newTree(), arch: arch, what: what, packages: packages, used: map[string]bool{}}
 	for name, target := range map[string]string{
 		"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "../run",
 	} {
@@ -104,22 +105,19 @@ func (d *debianTree) needed() (map[string]string, error) {
 	for _, name := range slices.Sorted(maps.Keys(d.packages)) {
 		dirs = append(dirs, d.packages[name].dir)
 	}
-	return libraries(d.needy, dirs)
+	return d.arch.libraries(d.needy, dirs)
 }
 
 // libraries adds libraries, which were found in the packages.
 func (d *debianTree) libraries(found map[string]string) {
-	for soname, file := range found {
+	for _, file := range found {
 		d.used[d.owner(file)] = true
-		d.file("usr/"+libraryFolders[0]+"/"+soname, file, 0o755)
 	}
+	d.arch.addLibraries(d.tree, found)
 }
 
 // loader adds what starts every program that uses libraries.
-func (d *debianTree) loader() {
-	name := filepath.Base(loaderPath)
-	d.link("usr"+loaderPath, "../"+libraryFolders[0]+"/"+name)
-}
+func (d *debianTree) loader() { d.arch.linkLoader(d.tree) }
 
 // owner is the package of an unpacked file.
 func (d *debianTree) owner(file string) string {

@@ -45,12 +45,12 @@ func TestDebianTreeTakesFilesAndTheirCopyrights(t *testing.T) {
 
 		"data-common/usr/share/doc/data-common/copyright": "licence of both",
 	})
-	below := newDebianTree("below", packages)
+	below := newDebianTree(amd64, "below", packages)
 	below.data("below", "etc/below", "etc/below")
 	if err := below.copyrights(nil); err != nil {
 		t.Fatal(err)
 	}
-	d := newDebianTree("test", packages)
+	d := newDebianTree(amd64, "test", packages)
 	d.folder("data", "usr/share/data")
 	d.glob("data-common", "usr/share/data/*.sql", d.data)
 	d.data("below", "etc/below", "etc/again")
@@ -90,7 +90,7 @@ func TestDebianTreeSaysWhatIsMissing(t *testing.T) {
 		"free has no etc/*.so":                  func(d *debianTree) { d.glob("free", "etc/*.so", d.program) },
 		"add usr/none of the package free":      func(d *debianTree) { d.folder("free", "usr/none") },
 	} {
-		d := newDebianTree("test", packages)
+		d := newDebianTree(amd64, "test", packages)
 		fill(d)
 		err := d.err
 		if err == nil {

@@ -50,7 +50,7 @@ func (b *build) writeDisk(output, loader string) error {
 	if err := disk.Truncate(osdisk.MinSize); err != nil {
 		return err
 	}
-	image := osdisk.Image{}
+	image := osdisk.Image{Architecture: b.arch.name}
 	if image.Loader, err = os.ReadFile(loader); err != nil {
 		return err
 	}

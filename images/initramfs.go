@@ -27,7 +27,7 @@ func (b *build) makeInitramfs(context.Context) error {
 			t.dir(dir, 0o755)
 		}
 		t.text("etc/modules-load", strings.Join(bootLoad, "\n")+"\n")
-		files, err := b.modules.files(bootModules)
+		files, err := b.modules.files(b.bootModules())
 		if err != nil {
 			return err
 		}

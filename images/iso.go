@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,10 +12,6 @@ import (
 
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
-
-// isoMargin is what the file system on the ISO has beside the kernel image, in
-// bytes: its tables, and what rounding up to clusters takes.
-const isoMargin = 256 << 10
 
 // makeISO makes the installation medium: one image that UEFI boots from a CD and
 // from a disk. It holds no files of ISO 9660; its GPT has a small ESP with the
@@ -65,11 +62,11 @@ func (b *build) writeMediumESP(output string) error {
 		return err
 	}
 	defer esp.Close()
-	size := int64(roundUp(uint64(len(kernel))+isoMargin, 64<<10))
+	size := osdisk.FATSizeFor(int64(len(kernel)))
 	if err := esp.Truncate(size); err != nil {
 		return err
 	}
-	files := []osdisk.File{{Path: osdisk.FirmwareProgram, Content: kernel}}
+	files := []osdisk.File{{Path: osdisk.FirmwareProgram(b.arch.name), Content: kernel}}
 	if err := osdisk.WriteFAT(file.New(esp, false), 0, size, "KEELSON", files, func() error { return nil }); err != nil {
 		return err
 	}
@@ -93,5 +90,39 @@ func (b *build) writeISO(ctx context.Context, output, esp, files string) error {
 	if _, err := os.Stat(output); err != nil {
 		return fmt.Errorf("xorriso made no image:\n%s", printed)
 	}
-	return nil
+	return fixBootSize(output)
 }
+
+// fixBootSize corrects what El Torito says of the ESP's size if xorriso could not
+// count its sectors of 512 bytes in the 16 bits there are, and wrote zero: firmware
+// would take the rest of the ISO 9660 volume, which ends before the ESP begins. The
+// highest number works: EDK II, which most firmware is made of, takes it for blocks
+// of the CD's, of 2,048 bytes.
+func fixBootSize(iso string) error {
+	f, err := os.OpenFile(iso, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// El Torito 1.0: the boot record is block 17, and has the catalog's block at
+	// 0x47; the catalog's second entry of 32 bytes is the default one, and has the
+	// count at 6.
+	field := make([]byte, 4)
+	if _, err := f.ReadAt(field, 17*isoBlock+0x47); err != nil {
+		return fmt.Errorf("read the boot record of %s: %w", iso, err)
+	}
+	count := int64(binary.LittleEndian.Uint32(field))*isoBlock + 32 + 6
+	if _, err := f.ReadAt(field[:2], count); err != nil {
+		return fmt.Errorf("read the boot catalog of %s: %w", iso, err)
+	}
+	if binary.LittleEndian.Uint16(field) > 0 {
+		return nil
+	}
+	if _, err := f.WriteAt([]byte{0xff, 0xff}, count); err != nil {
+		return fmt.Errorf("write the boot catalog of %s: %w", iso, err)
+	}
+	return f.Close()
+}
+
+// isoBlock is what ISO 9660 counts in, in bytes.
+const isoBlock = 2048

@@ -8,16 +8,9 @@ import (
 	"slices"
 )
 
-// libraryFolders are where Debian's packages have shared libraries.
-var libraryFolders = []string{"lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"}
-
-// loaderPath is the program interpreter (ELF's PT_INTERP) of every
-// dynamically linked amd64 program.
-const loaderPath = "/lib64/ld-linux-x86-64.so.2"
-
 // libraries finds the shared libraries that programs need, and those that these
 // need in turn, in the unpacked packages. It returns the file by its soname.
-func libraries(programs, packageDirs []string) (map[string]string, error) {
+func (a architecture) libraries(programs, packageDirs []string) (map[string]string, error) {
 	found := map[string]string{}
 	for queue := slices.Clone(programs); len(queue) > 0; queue = queue[1:] {
 		needed, err := neededLibraries(queue[0])
@@ -28,7 +21,7 @@ func libraries(programs, packageDirs []string) (map[string]string, error) {
 			if found[soname] != "" {
 				continue
 			}
-			file := findLibrary(soname, packageDirs)
+			file := a.findLibrary(soname, packageDirs)
 			if file == "" {
 				return nil, fmt.Errorf("%s needs %s, which no package has: add the package to debianPackages", queue[0], soname)
 			}
@@ -52,9 +45,9 @@ func neededLibraries(file string) ([]string, error) {
 	return needed, nil
 }
 
-func findLibrary(soname string, packageDirs []string) string {
+func (a architecture) findLibrary(soname string, packageDirs []string) string {
 	for _, dir := range packageDirs {
-		for _, folder := range libraryFolders {
+		for _, folder := range a.libraryFolders() {
 			file := filepath.Join(dir, folder, soname)
 			if _, err := os.Stat(file); err == nil {
 				return file

@@ -7,11 +7,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,7 +61,8 @@ func main() {
 }
 
 func run() error {
-	out := flag.String("out", "_out", "folder of the artefacts")
+	out := flag.String("out", "", "folder of the artefacts (default: _out, or _out/ARCH for another architecture than this machine's)")
+	archName := flag.String("arch", runtime.GOARCH, "architecture of the image, in Go's terms")
 	var chosenProfile profile
 	finish := chosenProfile.addFlags(flag.CommandLine)
 	flag.Usage = usage
@@ -78,7 +81,11 @@ func run() error {
 	if err := finish(); err != nil {
 		return err
 	}
-	b, err := newBuild(*out, os.Stdout)
+	arch, err := architectureNamed(*archName)
+	if err != nil {
+		return err
+	}
+	b, err := newBuild(cmp.Or(*out, arch.defaultOut()), arch, os.Stdout)
 	if err != nil {
 		return err
 	}

@@ -63,8 +63,13 @@ func (b *build) makeModules(ctx context.Context) error {
 	})
 }
 
+// bootModules are the modules of the initramfs.
+func (b *build) bootModules() []string { return slices.Concat(bootModules, b.arch.bootModules) }
+
 // allModules are the image's modules, and the profile's.
-func (b *build) allModules() []string { return slices.Concat(imageModules, b.Modules) }
+func (b *build) allModules() []string {
+	return slices.Concat(imageModules, b.arch.bootModules, b.arch.imageModules, b.Modules)
+}
 
 // parseDependencies finds modules.dep in what "depmod --show" prints: lines
 // like "kernel/fs/ext4/ext4.ko.xz: kernel/lib/crc16.ko.xz". It returns, for
@@ -99,7 +104,7 @@ func chooseModules(dependencies map[string][]string, wanted []string) ([]string,
 			}
 		}
 		if !found {
-			errs = append(errs, fmt.Errorf("the kernel has no module %s: correct -module, or the table in modules_table.go", want))
+			errs = append(errs, fmt.Errorf("the kernel has no module %s: correct -module, or the tables in modules_table.go and arch.go", want))
 		}
 	}
 	return slices.Sorted(maps.Keys(chosen)), errors.Join(errs...)

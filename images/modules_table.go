@@ -3,22 +3,23 @@ package main
 import "slices"
 
 // imageModules are the kernel modules of the root image, besides what these
-// need. An entry is a module's name, or a pattern over paths below kernel/.
-// Leaving a module out keeps its code, and its bugs, out of every node.
+// need and those of one architecture alone (arch.go). An entry is a module's
+// name, or a pattern over paths below kernel/. Leaving a module out keeps its
+// code, and its bugs, out of every node.
 var imageModules = slices.Concat(bootModules, []string{
 	// Hypervisors.
 	"virtio_net", "virtio_balloon", "virtio_rng", "virtio_mmio", "vmw_vsock_virtio_transport",
-	"qemu_fw_cfg", "vmxnet3", "vmw_balloon", "vmw_vsock_vmci_transport",
+	"qemu_fw_cfg", "vmxnet3",
 	"hv_vmbus", "hv_netvsc", "hv_utils", "hv_balloon", "xen_netfront", "ena", "gve", "mana",
 
 	// Network cards that work without firmware files, or well enough.
 	"e1000", "e1000e", "igb", "igbvf", "igc", "ixgbe", "ixgbevf", "i40e", "iavf", "ice",
 	"r8169", "realtek", "8139too", "8139cp", "tg3", "bnxt_en", "mlx4_en", "mlx5_core", "be2net",
-	"atlantic", "alx", "atl1c", "sky2", "forcedeth", "amd_xgbe", "dwmac_intel",
+	"atlantic", "alx", "atl1c", "sky2", "amd_xgbe",
 	"usbnet", "cdc_ether", "cdc_ncm", "r8152", "ax88179_178a",
 
 	// Disks. sd_mod and friends are among the boot modules.
-	"sg", "ata_generic", "hpsa", "aacraid", "arcmsr", "mptspi", "sdhci_pci", "sdhci_acpi", "mmc_block",
+	"sg", "ata_generic", "hpsa", "aacraid", "mptspi", "sdhci_pci", "sdhci_acpi",
 	"dm_crypt", "dm_snapshot", "dm_thin_pool", "dm_multipath", "dm_mirror", "raid1",
 
 	// File systems, and block devices that volume drivers bring.
@@ -49,12 +50,11 @@ var imageModules = slices.Concat(bootModules, []string{
 	"cls_bpf", "cls_matchall", "cls_u32", "cls_flower", "cls_fw", "act_bpf", "act_mirred", "act_police", "act_gact",
 
 	// Ciphers and checksums that modules above ask for by name, and their fast forms.
-	"crc32c_intel", "crct10dif_pclmul", "crc32_pclmul", "aesni_intel", "ghash_clmulni_intel",
-	"sha256_ssse3", "sha512_ssse3", "xts", "essiv", "gcm", "ccm", "cmac", "authenc", "echainiv",
+	"xts", "essiv", "gcm", "ccm", "cmac", "authenc", "echainiv",
 
 	// Watchdogs, management controllers, power.
-	"i6300esb", "iTCO_wdt", "lpc_ich", "i2c_i801", "sp5100_tco", "wdat_wdt", "softdog", "button",
-	"ipmi_si", "ipmi_devintf", "acpi_cpufreq",
+	"i6300esb", "wdat_wdt", "softdog",
+	"ipmi_si", "ipmi_devintf",
 })
 
 // bootModules are the modules of the initramfs: what may be needed to reach
@@ -62,7 +62,7 @@ var imageModules = slices.Concat(bootModules, []string{
 var bootModules = slices.Concat(bootLoad, []string{
 	// Drivers of disks, for those devices that are there.
 	"virtio_scsi", "nvme", "ahci", "ata_piix", "sd_mod", "sr_mod", "usb_storage", "uas", "xhci_pci", "ehci_pci",
-	"mpt3sas", "mpi3mr", "megaraid_sas", "smartpqi", "hv_storvsc", "vmw_pvscsi", "xen_blkfront",
+	"mpt3sas", "mpi3mr", "megaraid_sas", "smartpqi", "hv_storvsc", "xen_blkfront",
 	// A medium that is a file of the initramfs; the ESP, when an image is given up.
 	"loop", "vfat", "nls_ascii", "nls_cp437",
 	// ext4 and xfs ask for crc32c, which no dependency index says.

@@ -21,7 +21,7 @@ func (b *build) once(what string, outputs, inputs []string, produce func(partial
 	if err != nil {
 		return err
 	}
-	want := digestOf(append([]string{source, b.epoch.String()}, inputs...)...)
+	want := digestOf(append([]string{source, b.arch.name, b.epoch.String()}, inputs...)...)
 	stamp := b.path("build", "stamps", filepath.Base(outputs[0]))
 	if have, err := os.ReadFile(stamp); err == nil && string(have) == want && allExist(outputs) {
 		return nil

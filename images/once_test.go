@@ -11,7 +11,7 @@ import (
 
 func testBuild(t *testing.T) *build {
 	t.Helper()
-	b, err := newBuild(t.TempDir(), io.Discard)
+	b, err := newBuild(t.TempDir(), amd64, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestDigestOfKeepsItemsApart(t *testing.T) {
 
 func TestBuildsInOneFolderWaitForEachOther(t *testing.T) {
 	first := testBuild(t)
-	second, err := newBuild(first.out, io.Discard)
+	second, err := newBuild(first.out, first.arch, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,6 @@ import (
 	"strings"
 )
 
-// kernelMetapackage depends on the newest signed generic 6.12 kernel that apt
-// offers.
-const kernelMetapackage = "linux-image-6.12-amd64"
-
 // debianPackages are the packages that the image takes files from, besides the
 // kernel's.
 var debianPackages = []string{
@@ -42,7 +38,7 @@ type debPackage struct {
 }
 
 func (b *build) makePackages(ctx context.Context) error {
-	kernel, err := kernelPackage(ctx)
+	kernel, err := b.kernelPackage(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,8 +49,22 @@ func (b *build) makePackages(ctx context.Context) error {
 // fetchPackages downloads packages that are not there yet and unpacks each to
 // build/FOLDER/NAME. It returns them by name.
 func (b *build) fetchPackages(ctx context.Context, folder string, names []string) (map[string]debPackage, error) {
+	packages, err := b.downloadPackages(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	for name, p := range packages {
+		p.dir = b.path("build", folder, name)
+		packages[name] = p
+	}
+	return packages, b.unpack(ctx, folder, packages, names)
+}
+
+// downloadPackages downloads packages that are not there yet and returns them by
+// name.
+func (b *build) downloadPackages(ctx context.Context, names []string) (map[string]debPackage, error) {
 	// Not in the folder of the downloads: apt-get says nothing of what is there.
-	offers, err := command(ctx, b.path("build"), "apt-get", append([]string{"download", "--print-uris"}, names...)...)
+	offers, err := b.apt(ctx, b.path("build"), "apt-get", append([]string{"download", "--print-uris"}, names...)...)
 	if err != nil {
 		return nil, fmt.Errorf("%w\nhack/setup.sh build fetches apt's lists", err)
 	}
@@ -66,29 +76,30 @@ func (b *build) fetchPackages(ctx context.Context, folder string, names []string
 			return nil, err
 		}
 		p.file = filepath.Join(b.debs, p.file)
-		p.dir = b.path("build", folder, p.name)
 		packages[p.name] = p
 		if sum, err := b.digest(p.file); err != nil || sum != p.sha256 {
 			missing = append(missing, p.name+"="+p.version)
 			delete(b.digests, p.file)
 		}
 	}
-	if err := b.download(ctx, packages, missing); err != nil {
-		return nil, err
+	for _, name := range names {
+		if packages[name].name == "" {
+			return nil, fmt.Errorf("apt offers no package %s", name)
+		}
 	}
-	return packages, b.unpack(ctx, folder, packages, names)
+	return packages, b.download(ctx, packages, missing)
 }
 
 // kernelPackage returns the name of the kernel's package; it holds the
 // kernel's version and changes with each security update.
-func kernelPackage(ctx context.Context) (string, error) {
-	depends, err := command(ctx, "", "apt-cache", "depends", "--important", kernelMetapackage)
+func (b *build) kernelPackage(ctx context.Context) (string, error) {
+	depends, err := b.apt(ctx, "", "apt-cache", "depends", "--important", b.arch.kernelMetapackage())
 	for line := range strings.Lines(depends) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && strings.HasPrefix(name, "linux-image-6.12.") {
 			return name, nil
 		}
 	}
-	return "", fmt.Errorf("apt offers no kernel by %s (%v): enable bookworm-security in apt's sources and run apt-get update", kernelMetapackage, err)
+	return "", fmt.Errorf("apt offers no kernel by %s (%v): enable bookworm-security in apt's sources and %s", b.arch.kernelMetapackage(), err, b.howToRefresh())
 }
 
 // parseOffer reads a line of "apt-get download --print-uris":
@@ -122,10 +133,10 @@ func (b *build) download(ctx context.Context, packages map[string]debPackage, mi
 	// folder and is not needed for this.
 	args := append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, missing...)
 	stop := b.log.watch(func() string { return "still downloading" })
-	_, err := command(ctx, b.debs, "apt-get", args...)
+	_, err := b.apt(ctx, b.debs, "apt-get", args...)
 	stop()
 	if err != nil {
-		return fmt.Errorf("%w\nif apt's lists are old: apt-get update", err)
+		return fmt.Errorf("%w\nif apt's lists are old: %s", err, b.howToRefresh())
 	}
 	for _, p := range packages {
 		sum, err := b.digest(p.file)
@@ -142,9 +153,6 @@ func (b *build) download(ctx context.Context, packages map[string]debPackage, mi
 func (b *build) unpack(ctx context.Context, folder string, packages map[string]debPackage, names []string) error {
 	var sums []string
 	for _, name := range names {
-		if packages[name].name == "" {
-			return fmt.Errorf("apt offers no package %s", name)
-		}
 		sums = append(sums, packages[name].sha256)
 	}
 	return b.once("unpacking Debian packages", []string{b.path("build", folder)}, sums, func(partial []string) error {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -46,9 +45,6 @@ type secureBoot struct {
 	Certificate string `json:"certificate"`
 }
 
-// defaultConsoles are a screen, and the first serial port for programs too.
-var defaultConsoles = []string{"tty0", "ttyS0"}
-
 // addFlags adds a flag for each field. The file comes first, whatever the order on
 // the command line: call the result after parsing.
 func (p *profile) addFlags(flags *flag.FlagSet) (finish func() error) {
@@ -63,7 +59,7 @@ func (p *profile) addFlags(flags *flag.FlagSet) (finish func() error) {
 		}
 	}
 	flags.Func("kernel-arg", "append to the kernel command line of what boots by itself; may be repeated", list(&given.KernelArgs))
-	flags.Func("console", "a console of the kernel's, such as ttyS1,115200n8, instead of "+strings.Join(defaultConsoles, " and ")+"; may be repeated, the last one is the programs'", list(&given.Consoles))
+	flags.Func("console", "a console of the kernel's, such as ttyS1,115200n8, instead of tty0 and the first serial port; may be repeated, the last one is the programs'", list(&given.Consoles))
 	flags.Func("module", "a kernel module of Debian's to have in the image, too; may be repeated", list(&given.Modules))
 	flags.StringVar(&given.Config, "config", "", "machine config for machines that find no other; it can be read in the image")
 	flags.Func("image", "archive of container images to have on every node; may be repeated", list(&given.Images))
@@ -175,11 +171,12 @@ func (p *profile) check() error {
 	return errors.Join(wrong...)
 }
 
-// consoles are the kernel's arguments for the consoles.
-func (p *profile) consoles() (arguments []string) {
-	consoles := p.Consoles
+// consoles are the kernel's arguments for the consoles: unless the profile says
+// otherwise, a screen, and the first serial port for programs too.
+func (b *build) consoles() (arguments []string) {
+	consoles := b.Consoles
 	if len(consoles) == 0 {
-		consoles = defaultConsoles
+		consoles = []string{"tty0", b.arch.serial}
 	}
 	for _, console := range consoles {
 		arguments = append(arguments, "console="+console)

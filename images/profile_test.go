@@ -35,6 +35,11 @@ func parseProfile(t *testing.T, text string, args ...string) (profile, error) {
 	return p, finish()
 }
 
+func consolesOf(p profile) []string {
+	b := build{arch: amd64, profile: p}
+	return b.consoles()
+}
+
 func TestProfile(t *testing.T) {
 	p, err := parseProfile(t, `
 buildID: one
@@ -53,15 +58,15 @@ secureBoot: {key: key.pem, certificate: cert.pem}
 	if len(p.Images) != 2 || p.Images[0] != p.Images[1] || !filepath.IsAbs(p.SecureBoot.Key) {
 		t.Errorf("files are not beside the profile: %+v", p)
 	}
-	if got := p.consoles(); !slices.Equal(got, []string{"console=ttyS1"}) {
+	if got := consolesOf(p); !slices.Equal(got, []string{"console=ttyS1"}) {
 		t.Errorf("consoles %v", got)
 	}
 	p, err = parseProfile(t, "consoles: [ttyS1]", "-console", "tty0", "-console", "ttyS0,115200n8")
-	if got := p.consoles(); err != nil || !slices.Equal(got, []string{"console=tty0", "console=ttyS0,115200n8"}) {
+	if got := consolesOf(p); err != nil || !slices.Equal(got, []string{"console=tty0", "console=ttyS0,115200n8"}) {
 		t.Errorf("consoles %v: %v", got, err)
 	}
 	p, err = parseProfile(t, "")
-	if got := p.consoles(); err != nil || !slices.Equal(got, []string{"console=tty0", "console=ttyS0"}) {
+	if got := consolesOf(p); err != nil || !slices.Equal(got, []string{"console=tty0", "console=ttyS0"}) {
 		t.Errorf("consoles %v: %v", got, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -82,31 +81,39 @@ func (b *build) makePrograms(ctx context.Context) error {
 		}
 	}
 	b.log.say("Go programs (from a cold build cache this takes minutes)")
-	if err := b.goBuild(ctx, static, "CGO_ENABLED=0", containerdTags, stamps); err != nil {
+	if err := b.goBuild(ctx, static, noC, containerdTags, stamps); err != nil {
 		return err
 	}
-	libraries, err := b.staticLibrariesDigest()
+	compiler := []string{"CGO_ENABLED=1"}
+	if b.arch.foreign() {
+		cross, err := b.makeCompiler(ctx)
+		if err != nil {
+			return err
+		}
+		compiler = append(compiler, cross...)
+	}
+	libraries, err := b.staticLibrariesDigest(ctx)
 	if err != nil {
 		return err
 	}
 	// The go command does not know what the C linker reads. A variable that
 	// nothing has makes it link anew when a library was updated.
-	return b.goBuild(ctx, withC, "CGO_ENABLED=1", runcTags, "-extldflags=-static -X static.libraries="+libraries)
+	return b.goBuild(ctx, withC, compiler, runcTags, "-extldflags=-static -X static.libraries="+libraries)
 }
 
-// staticLibraries are the C libraries of the building machine that are linked
-// into runc: Debian's package and its archive.
-var staticLibraries = map[string]string{
-	"libseccomp-dev": "/usr/lib/x86_64-linux-gnu/libseccomp.a",
-	"libc6-dev":      "/usr/lib/x86_64-linux-gnu/libc.a",
-}
+// noC is the environment of programs without C.
+var noC = []string{"CGO_ENABLED=0"}
 
-func (b *build) staticLibrariesDigest() (string, error) {
+func (b *build) staticLibrariesDigest(ctx context.Context) (string, error) {
+	libraries, err := b.staticLibraries(ctx)
+	if err != nil {
+		return "", err
+	}
 	var sums []string
-	for _, name := range slices.Sorted(maps.Keys(staticLibraries)) {
-		sum, err := b.digest(staticLibraries[name])
+	for _, library := range libraries {
+		sum, err := b.digest(library.file)
 		if err != nil {
-			return "", fmt.Errorf("%w; hack/setup.sh build installs %s", err, name)
+			return "", err
 		}
 		sums = append(sums, sum)
 	}
@@ -115,14 +122,14 @@ func (b *build) staticLibrariesDigest() (string, error) {
 
 // goBuild builds programs at once: they share most packages, and the go
 // command reads them once.
-func (b *build) goBuild(ctx context.Context, programs []program, cgo, tags, ldflags string) error {
+func (b *build) goBuild(ctx context.Context, programs []program, env []string, tags, ldflags string) error {
 	args := []string{"build", "-v", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", "-s -w " + ldflags, "-o", b.path("build", "programs") + "/"}
 	for _, p := range programs {
 		args = append(args, p.pkg)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.source
-	cmd.Env = append(os.Environ(), cgo)
+	cmd.Env = slices.Concat(os.Environ(), []string{"GOARCH=" + b.arch.name}, env)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err

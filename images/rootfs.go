@@ -150,7 +150,7 @@ func (b *build) rootTree(pause string) (*tree, error) {
 		}
 	}
 	t.file("usr/share/keelson/pause.tar", pause, 0o644)
-	t.file("usr/share/keelson/systemd-bootx64.efi", b.loader(), 0o644) // for installations
+	t.file("usr/share/keelson/"+b.arch.loaderFile(), b.loader(), 0o644) // for installations
 	if err := b.addDebian(t); err != nil {
 		return nil, err
 	}
@@ -202,15 +202,12 @@ func (b *build) addDebian(t *tree) error {
 	for _, name := range debianPackages {
 		dirs = append(dirs, b.debian[name].dir)
 	}
-	found, err := libraries(binaries, dirs)
+	found, err := b.arch.libraries(binaries, dirs)
 	if err != nil {
 		return err
 	}
-	for soname, file := range found {
-		t.file("usr/"+libraryFolders[0]+"/"+soname, file, 0o755)
-	}
-	loader := filepath.Base(loaderPath)
-	t.link("usr"+loaderPath, "../"+libraryFolders[0]+"/"+loader)
+	b.arch.addLibraries(t, found)
+	b.arch.linkLoader(t)
 
 	authorities, err := b.certificateAuthorities()
 	t.text("etc/ssl/certs/ca-certificates.crt", authorities)

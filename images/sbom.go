@@ -186,7 +186,7 @@ func (b *build) addPackages(l *bill, image *spdx.Package) error {
 	}
 	for name := range used {
 		p := b.debian[name]
-		entry := newPackage(p.name, p.version, p.sha256, debianURL(p.name, p.version))
+		entry := newPackage(p.name, p.version, p.sha256, b.debianURL(p.name, p.version))
 		entry.PackageFileName = filepath.Base(p.file)
 		l.add(image.PackageSPDXIdentifier, common.TypeRelationshipContains, entry)
 	}
@@ -194,25 +194,26 @@ func (b *build) addPackages(l *bill, image *spdx.Package) error {
 }
 
 func (b *build) addStaticLibraries(ctx context.Context, l *bill) error {
-	for name, archive := range staticLibraries {
-		installed, err := command(ctx, "", "dpkg-query", "--show", "--showformat", "${Version}", name)
+	libraries, err := b.staticLibraries(ctx)
+	if err != nil {
+		return err
+	}
+	for _, library := range libraries {
+		sum, err := b.digest(library.file)
 		if err != nil {
 			return err
 		}
-		sum, err := b.digest(archive)
-		if err != nil {
-			return err
-		}
-		entry := newPackage(name, installed, sum, debianURL(name, installed))
-		entry.PackageFileName = filepath.Base(archive)
-		entry.PackageComment = "Linked statically; the checksum is of the archive " + filepath.Base(archive) + "."
+		archive := filepath.Base(library.file)
+		entry := newPackage(library.pkg, library.version, sum, b.debianURL(library.pkg, library.version))
+		entry.PackageFileName = archive
+		entry.PackageComment = "Linked statically; the checksum is of the archive " + archive + "."
 		l.add(elementID("program", "runc"), common.TypeRelationshipContains, entry)
 	}
 	return nil
 }
 
-func debianURL(name, version string) string {
-	return "pkg:deb/debian/" + name + "@" + url.QueryEscape(version) + "?arch=amd64"
+func (b *build) debianURL(name, version string) string {
+	return "pkg:deb/debian/" + name + "@" + url.QueryEscape(version) + "?arch=" + b.arch.name
 }
 
 func newPackage(name, version, sha256, packageURL string) *spdx.Package {

@@ -12,7 +12,7 @@ func (b *build) makeLoader(ctx context.Context) error {
 	if b.SecureBoot.Key == "" {
 		return nil
 	}
-	unsigned := filepath.Join(b.debian[bootPackage].dir, efiLoader)
+	unsigned := filepath.Join(b.debian[bootPackage].dir, b.arch.efiLoader())
 	sum, err := b.digest(unsigned)
 	if err != nil {
 		return err
@@ -29,9 +29,9 @@ func (b *build) makeLoader(ctx context.Context) error {
 // loader is the boot loader's file.
 func (b *build) loader() string {
 	if b.SecureBoot.Key == "" {
-		return filepath.Join(b.debian[bootPackage].dir, efiLoader)
+		return filepath.Join(b.debian[bootPackage].dir, b.arch.efiLoader())
 	}
-	return b.path("build", "systemd-bootx64.signed.efi")
+	return b.path("build", "signed-"+b.arch.loaderFile())
 }
 
 // secureBootInputs are the digests of what signs; none if nothing does.

@@ -67,7 +67,7 @@ func (b *build) makeShop(ctx context.Context) error {
 	if err := os.MkdirAll(b.path("build", "programs"), 0o755); err != nil {
 		return err
 	}
-	if err := b.goBuild(ctx, shopPrograms, "CGO_ENABLED=0", containerdTags, ""); err != nil {
+	if err := b.goBuild(ctx, shopPrograms, noC, containerdTags, ""); err != nil {
 		return err
 	}
 	inputs, err := b.shopInputs(packages)
@@ -119,7 +119,7 @@ func (b *build) shopContainers(packages map[string]debPackage) ([]container, err
 	if err != nil {
 		return nil, err
 	}
-	servers := []*debianTree{front, cacheTree(packages), b.databaseTree(packages)}
+	servers := []*debianTree{front, b.cacheTree(packages), b.databaseTree(packages)}
 	layers, err := b.serverLayers(packages, servers)
 	if err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (b *build) serverLayers(packages map[string]debPackage, servers []*debianTr
 			}
 		}
 	}
-	below := newDebianTree("libraries", packages)
+	below := newDebianTree(b.arch, "libraries", packages)
 	below.loader()
 	below.libraries(shared)
 	if err := below.copyrights(nil); err != nil {
@@ -191,7 +191,7 @@ func (b *build) serverLayers(packages map[string]debPackage, servers []*debianTr
 
 // frontTree is nginx, and the files that it serves itself.
 func (b *build) frontTree(packages map[string]debPackage) (*debianTree, error) {
-	d := newDebianTree("nginx", packages)
+	d := newDebianTree(b.arch, "nginx", packages)
 	d.program("nginx", "usr/sbin/nginx", "usr/sbin/nginx")
 	d.data("nginx-common", "etc/nginx/mime.types", "etc/nginx/mime.types")
 	d.text("etc/passwd", "nginx:x:101:101::/:/nonexistent\n")
@@ -209,8 +209,8 @@ func (b *build) frontTree(packages map[string]debPackage) (*debianTree, error) {
 	return d, nil
 }
 
-func cacheTree(packages map[string]debPackage) *debianTree {
-	d := newDebianTree("redis", packages)
+func (b *build) cacheTree(packages map[string]debPackage) *debianTree {
+	d := newDebianTree(b.arch, "redis", packages)
 	// Debian's redis-server is a link to a program of redis-tools, which acts by
 	// its name.
 	d.used["redis-server"] = true
@@ -224,7 +224,7 @@ func cacheTree(packages map[string]debPackage) *debianTree {
 // databaseTree is PostgreSQL without its just-in-time compiler, which would be
 // larger than the rest, and without most extensions.
 func (b *build) databaseTree(packages map[string]debPackage) *debianTree {
-	d := newDebianTree("postgresql", packages)
+	d := newDebianTree(b.arch, "postgresql", packages)
 	d.program("dash", "bin/dash", "usr/bin/sh")
 	d.program("libc-bin", "usr/bin/locale", "usr/bin/locale")
 	d.folder("libc-bin", "usr/lib/locale/C.utf8")

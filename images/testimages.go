@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -114,12 +115,15 @@ type suiteBuild struct {
 // makeTestImages makes an archive of the images and the file that tells the
 // suite their registry.
 func (b *build) makeTestImages(ctx context.Context) error {
+	if b.arch.foreign() {
+		return errors.New("these images are made for this machine's architecture only: a program of one is run")
+	}
 	stamps, err := versionStamps(ctx, b.source)
 	if err != nil {
 		return err
 	}
 	b.log.say("programs of the conformance suite's images")
-	if err := b.goBuild(ctx, testPrograms, "CGO_ENABLED=0", containerdTags, stamps); err != nil {
+	if err := b.goBuild(ctx, testPrograms, noC, containerdTags, stamps); err != nil {
 		return err
 	}
 	names, err := withDependencies(ctx, testPackages)

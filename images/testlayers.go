@@ -175,13 +175,11 @@ func (t *suiteBuild) addPrograms(content *tree, programs map[string]string) erro
 		dirs = append(dirs, p.dir)
 	}
 	slices.Sort(dirs)
-	found, err := libraries(binaries, dirs)
+	found, err := t.arch.libraries(binaries, dirs)
 	if err != nil {
 		return err
 	}
-	for soname, file := range found {
-		content.file("usr/"+libraryFolders[0]+"/"+soname, file, 0o755)
-	}
-	content.link("usr"+loaderPath, "../"+libraryFolders[0]+"/"+path.Base(loaderPath))
+	t.arch.addLibraries(content, found)
+	t.arch.linkLoader(content)
 	return nil
 }

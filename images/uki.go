@@ -16,11 +16,6 @@ import (
 // initramfs and its command line one EFI program.
 const bootPackage = "systemd-boot-efi"
 
-const (
-	efiStub   = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-	efiLoader = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
-)
-
 // kernelArguments are those of every way to boot, beside the consoles. A panic
 // restarts the machine after five seconds, so that a boot that ends in one is
 // counted; the console shows the kernel's warnings only, dmesg has the rest.
@@ -39,7 +34,7 @@ func (b *build) uki(ctx context.Context, output, initrd string, room int) error 
 	if err != nil {
 		return err
 	}
-	stub := filepath.Join(b.debian[bootPackage].dir, efiStub)
+	stub := filepath.Join(b.debian[bootPackage].dir, b.arch.efiStub())
 	arguments := strings.Join(slices.Concat(b.consoles(), kernelArguments, []string{"keelson.roothash=" + strings.TrimSpace(string(hash))}, b.KernelArgs), " ")
 	arguments += strings.Repeat(" ", max(0, room-len(arguments)))
 	sections := []ukiSection{
@@ -107,7 +102,7 @@ func (b *build) writeUKI(ctx context.Context, stub string, sections []ukiSection
 		args = append(args, "--add-section", s.name+"="+s.file, "--change-section-vma", fmt.Sprintf("%s=%#x", s.name, next))
 		next = roundUp(next+uint64(info.Size()), blockSize)
 	}
-	if _, err := command(ctx, "", "objcopy", append(args, stub, output)...); err != nil {
+	if _, err := command(ctx, "", b.arch.tool("objcopy"), append(args, stub, output)...); err != nil {
 		return err
 	}
 	return setProgramTime(output, b.epoch)

@@ -17,6 +17,10 @@ var errNoKexec = errors.New("this node was not installed, so that its kernel is 
 // errKexecOff says that the kernel was told to start no other.
 var errKexecOff = errors.New(`kexec is switched off on this node, so that a verified boot stays one: set machine.kernel.sysctls "kernel.kexec_load_disabled" to "0" in its config, and restart it once without --kexec`)
 
+// errKexecMissing says that the kernel cannot start another one from a file, as
+// those of Debian's that are for arm64.
+var errKexecMissing = errors.New("this node's kernel cannot start another one: restart it without --kexec")
+
 // loadKexec has the kernel start the next boot's one by itself: that of the entry
 // that the boot loader would take. It may be called again.
 func (n *node) loadKexec() error {
@@ -45,8 +49,11 @@ func (n *node) loadKexec() error {
 		}
 		defer initrd.Close()
 		err = n.os.LoadKexec(kernel, initrd, image.CommandLine)
-		if errors.Is(err, unix.EPERM) {
+		switch {
+		case errors.Is(err, unix.EPERM):
 			return errKexecOff
+		case errors.Is(err, unix.ENOSYS):
+			return errKexecMissing
 		}
 		return err
 	})

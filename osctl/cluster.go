@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -100,6 +101,14 @@ func defaultArtifacts() string {
 		}
 	}
 	return name
+}
+
+// artifactsFor is where a source tree has the image of an architecture.
+func artifactsFor(arch string) string {
+	if arch == "" || arch == runtime.GOARCH {
+		return defaultArtifacts()
+	}
+	return filepath.Join(defaultArtifacts(), arch)
 }
 
 // machineState is a cluster's state in one word.

@@ -21,7 +21,7 @@ type createOptions struct {
 	sizes                    sizeFlags
 	podSubnet, serviceSubnet string
 	patches                  patchFlags
-	artifacts, accel         string
+	artifacts, arch, accel   string
 	internet                 bool
 	boot, secureBoot         string
 	kernelArgs               []string
@@ -46,7 +46,8 @@ unless --internet is given.`,
 	flags.StringVar(&options.podSubnet, "pod-subnet", "", "network that pods get their addresses from (default 10.244.0.0/16)")
 	flags.StringVar(&options.serviceSubnet, "service-subnet", "", "network that services get their addresses from (default 10.96.0.0/16)")
 	options.patches.add(command)
-	flags.StringVar(&options.artifacts, "artifacts", "", "folder of the OS image (default: _out beside the folder of osctl, else in the current one)")
+	flags.StringVar(&options.artifacts, "artifacts", "", "folder of the OS image (default: _out beside the folder of osctl, else in the current one; in it the folder ARCH for another architecture than this computer's)")
+	flags.StringVar(&options.arch, "arch", "", "architecture of the machines and of the OS image: amd64 or arm64; another one than this computer's is emulated (default: this computer's)")
 	flags.StringVar(&options.accel, "accel", string(qemu.Auto), "how to run the machines: auto, kvm, tcg (emulation)")
 	flags.BoolVar(&options.internet, "internet", false, "let the machines reach the internet")
 	flags.StringVar(&options.boot, "boot", string(provision.BootDirect), "what the machines boot from: direct (QEMU starts the kernel), disk (the disk image, with UEFI), iso (an empty disk and the ISO image, with UEFI), pxe, http or ipxe (an empty disk and a boot server on the network, with UEFI)")
@@ -57,7 +58,7 @@ unless --internet is given.`,
 	options.wait.add(command)
 	command.RunE = func(command *cobra.Command, args []string) error {
 		if options.artifacts == "" {
-			options.artifacts = defaultArtifacts()
+			options.artifacts = artifactsFor(options.arch)
 		}
 		return app.clusterCreate(command.Context(), args[0], &options)
 	}
@@ -72,7 +73,7 @@ func (options *createOptions) plan(name string) (provision.Options, error) {
 	}
 	plan := provision.Options{
 		Name:      name,
-		Artifacts: options.artifacts, Boot: provision.Boot(options.boot), SecureBoot: options.secureBoot, ExtraKernelArgs: options.kernelArgs, Internet: options.internet, Accel: accel,
+		Artifacts: options.artifacts, Arch: options.arch, Boot: provision.Boot(options.boot), SecureBoot: options.secureBoot, ExtraKernelArgs: options.kernelArgs, Internet: options.internet, Accel: accel,
 	}
 	if plan.Nodes, err = options.sizes.nodes(name); err != nil {
 		return provision.Options{}, usageError{err}

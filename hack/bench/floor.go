@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -42,19 +43,23 @@ func measureFloor(ctx context.Context, artifacts string, memory int) ([]Mileston
 	if out, err := exec.CommandContext(ctx, "/sbin/mke2fs", "-q", "-F", "-t", "ext4", disk).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format the disk: %w: %s", err, out)
 	}
-	binary, err := qemu.Find(ctx)
+	platform, err := qemu.PlatformFor(runtime.GOARCH)
 	if err != nil {
 		return nil, err
 	}
-	choice, err := qemu.Choose(ctx, binary, qemu.Auto)
+	binary, err := platform.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	choice, err := platform.Choose(ctx, binary, qemu.Auto)
 	if err != nil {
 		return nil, err
 	}
 	console := filepath.Join(dir, "console")
 	machine := qemu.Machine{
-		Name: "floor", Accel: choice.Accel, CPUs: 2, MemoryMiB: memory,
+		Name: "floor", Platform: platform, Accel: choice.Accel, CPUs: 2, MemoryMiB: memory,
 		Kernel: filepath.Join(artifacts, "vmlinuz"), Initrd: filepath.Join(dir, "initrd"),
-		KernelArgs: strings.Join(append([]string{"console=ttyS0", "quiet", "panic=5"}, choice.Accel.KernelArgs()...), " "),
+		KernelArgs: strings.Join(append([]string{"console=" + platform.Console, "quiet", "panic=5"}, platform.KernelArgs(choice.Accel)...), " "),
 		DataDisk:   disk, RootImage: filepath.Join(artifacts, "rootfs.img"),
 		MAC: "52:54:00:00:00:01", NetSocket: filepath.Join(dir, "net"), QMPSocket: filepath.Join(dir, "qmp"), Console: console,
 	}

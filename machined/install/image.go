@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/diskfs/go-diskfs/backend/file"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // LoaderPath is where the root image has the boot loader.
-const LoaderPath = "/usr/share/keelson/systemd-bootx64.efi"
+var LoaderPath = "/usr/share/keelson/systemd-boot" + osdisk.EFIName(runtime.GOARCH) + ".efi"
 
 // Open opens the image on a medium: its kernel is read, its root image is read
 // as it is installed. Close it then.
@@ -44,11 +45,11 @@ func read(drive *os.File) (osdisk.Image, error) {
 	if err != nil {
 		return osdisk.Image{}, err
 	}
-	var image osdisk.Image
+	image := osdisk.Image{Architecture: runtime.GOARCH}
 	for _, entry := range table.Partitions {
 		if entry.Type == osdisk.ESP.Type {
 			start, length := int64(entry.Start)*osdisk.MediumSector, int64(entry.End-entry.Start+1)*osdisk.MediumSector
-			if image.Kernel, err = osdisk.ReadFATFile(file.New(drive, true), start, length, osdisk.FirmwareProgram); err != nil {
+			if image.Kernel, err = osdisk.ReadFATFile(file.New(drive, true), start, length, osdisk.FirmwareProgram(runtime.GOARCH)); err != nil {
 				return osdisk.Image{}, err
 			}
 		}

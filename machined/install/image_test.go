@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func medium(t *testing.T, change func(*gpt.Table)) *os.File {
 	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)
 	}
-	kernel := osdisk.File{Path: osdisk.FirmwareProgram, Content: bytes.Repeat([]byte("kernel"), 1<<18)}
+	kernel := osdisk.File{Path: osdisk.FirmwareProgram(runtime.GOARCH), Content: bytes.Repeat([]byte("kernel"), 1<<18)}
 	if err := osdisk.WriteFAT(file.New(f, false), mebibyte, 16*mebibyte, "KEELSON", []osdisk.File{kernel}, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}

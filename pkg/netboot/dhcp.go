@@ -34,24 +34,36 @@ const (
 	FirmwareIPXE Firmware = "iPXE"
 )
 
+// clientArchs are what UEFI of an architecture, which is in Go's terms, calls
+// itself in DHCP option 93.
+var clientArchs = map[string]struct{ http, pxe []iana.Arch }{
+	// Firmware of 64 bits that predates RFC 4578's errata says EFI_BC.
+	"amd64": {http: []iana.Arch{iana.EFI_X86_64_HTTP}, pxe: []iana.Arch{iana.EFI_X86_64, iana.EFI_BC}},
+	"arm64": {http: []iana.Arch{iana.EFI_ARM64_HTTP}, pxe: []iana.Arch{iana.EFI_ARM64}},
+}
+
 // firmwareOf tells how the sender of a request boots; "" if it is not about to
 // boot over the network. known is false if it is, in a way that there is nothing
-// for: legacy BIOS, and processors that there is no image for.
-func firmwareOf(request *dhcpv4.DHCPv4) (firmware Firmware, known bool) {
+// for: legacy BIOS, and processors other than the image's.
+func firmwareOf(request *dhcpv4.DHCPv4, arch string) (firmware Firmware, known bool) {
+	own := clientArchs[arch]
 	class := request.ClassIdentifier()
 	archs := request.ClientArch()
 	switch {
 	case bytes.Contains(request.Options.Get(dhcpv4.OptionUserClassInformation), []byte(ipxeClass)):
 		// An iPXE of BIOS loads a Linux kernel just as well, but there is no use in
 		// it: what is installed needs UEFI.
-		return FirmwareIPXE, !slices.Contains(archs, iana.INTEL_X86PC)
+		return FirmwareIPXE, len(archs) == 0 || anyOf(archs, own.http) || anyOf(archs, own.pxe)
 	case strings.HasPrefix(class, httpClient):
-		return FirmwareHTTP, slices.Contains(archs, iana.EFI_X86_64_HTTP)
+		return FirmwareHTTP, anyOf(archs, own.http)
 	case strings.HasPrefix(class, pxeClient):
-		// Firmware of 64 bits that predates RFC 4578's errata says EFI_BC.
-		return FirmwarePXE, slices.Contains(archs, iana.EFI_X86_64) || slices.Contains(archs, iana.EFI_BC)
+		return FirmwarePXE, anyOf(archs, own.pxe)
 	}
 	return "", true
+}
+
+func anyOf(archs, wanted []iana.Arch) bool {
+	return slices.ContainsFunc(archs, func(a iana.Arch) bool { return slices.Contains(wanted, a) })
 }
 
 // discoveryControl is the PXE vendor option that says: ask no other boot server,
@@ -70,7 +82,7 @@ func (s *Server) answer(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 	default:
 		return nil, nil
 	}
-	firmware, known := firmwareOf(request)
+	firmware, known := firmwareOf(request, s.options.Image.Architecture())
 	if firmware == "" {
 		return nil, nil
 	}
@@ -80,7 +92,7 @@ func (s *Server) answer(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 	}
 	log := s.options.Log.With("mac", request.ClientHWAddr.String(), "firmware", firmware)
 	if !known {
-		log.Warn("a machine asks for what there is no image for: only UEFI on amd64 is served", "architectures", request.ClientArch())
+		log.Warn("a machine asks for what there is no image for: only UEFI on "+s.options.Image.Architecture()+" is served", "architectures", request.ClientArch())
 		return nil, nil
 	}
 	self := net.IP(s.options.Address.Addr().AsSlice())

@@ -50,6 +50,9 @@ func (i *Image) Close() error { return i.file.Close() }
 // stay as it is.
 func (i *Image) Signed() bool { return i.parts.Signed }
 
+// Architecture is that of the machines that the image is for, in Go's terms.
+func (i *Image) Architecture() string { return i.parts.Architecture }
+
 // CommandLine is the kernel command line of the image.
 func (i *Image) CommandLine() string { return i.parts.CommandLine }
 

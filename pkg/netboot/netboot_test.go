@@ -211,6 +211,25 @@ func class(name string, arch iana.Arch) dhcpv4.Modifier {
 	}
 }
 
+func TestFirmwareOfEachArchitecture(t *testing.T) {
+	ipxe := dhcpv4.WithUserClass("iPXE", false)
+	for arch, other := range map[string]string{"amd64": "arm64", "arm64": "amd64"} {
+		own := clientArchs[arch]
+		for want, request := range map[Firmware]*dhcpv4.DHCPv4{
+			FirmwareHTTP: discover(t, knownMAC, class("HTTPClient", own.http[0])),
+			FirmwarePXE:  discover(t, knownMAC, class("PXEClient", own.pxe[0])),
+			FirmwareIPXE: discover(t, knownMAC, class("PXEClient", own.pxe[0]), ipxe),
+		} {
+			if got, known := firmwareOf(request, arch); got != want || !known {
+				t.Errorf("%s of %s: %q, known %v", want, arch, got, known)
+			}
+			if got, known := firmwareOf(request, other); got != want || known {
+				t.Errorf("%s of %s asks for an image for %s: %q, known %v", want, arch, other, got, known)
+			}
+		}
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	ipxe := dhcpv4.WithUserClass("iPXE", false)
 	for name, test := range map[string]struct {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/filesystem"
@@ -11,9 +12,19 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 )
 
-// FirmwareProgram is what UEFI starts from a disk that it knows nothing else of,
-// below the ESP's root.
-const FirmwareProgram = "EFI/BOOT/BOOTX64.EFI"
+// efiNames are what UEFI calls architectures, by Go's names (UEFI specification,
+// 3.5.1.1).
+var efiNames = map[string]string{"amd64": "x64", "arm64": "aa64"}
+
+// EFIName is a part of the names of EFI programs for an architecture, which is in
+// Go's terms.
+func EFIName(arch string) string { return efiNames[arch] }
+
+// FirmwareProgram is what UEFI of an architecture starts from a disk that it
+// knows nothing else of, below the ESP's root.
+func FirmwareProgram(arch string) string {
+	return "EFI/BOOT/BOOT" + strings.ToUpper(EFIName(arch)) + ".EFI"
+}
 
 // loaderConfig has the loader start the best entry at once, and nothing else:
 // whoever has a keyboard must not change the command line.
@@ -58,6 +69,20 @@ const sectorFAT = 512
 // minFAT32 in bytes has the 65,525 clusters by which FAT32 is told from FAT16,
 // at 512 bytes each.
 const minFAT32 = 34 * mebibyte
+
+// FATSizeFor is the size of a file system with room for a file of so many bytes,
+// and little more.
+func FATSizeFor(file int64) int64 {
+	// For the tables of FAT16, the folders, and what rounding up to clusters takes.
+	const margin, unit = 256 << 10, 64 << 10
+	size := (file + margin + unit - 1) / unit * unit
+	if size >= minFAT32 {
+		// FAT32's two tables have eight bytes for a cluster, which is a 64th: and
+		// something for themselves.
+		size += (file/60 + unit - 1) / unit * unit
+	}
+	return size
+}
 
 func createFAT(disk backend.Storage, offset, size int64, label string) (filesystem.FileSystem, error) {
 	const reproducible = true

@@ -15,6 +15,8 @@ import (
 type Image struct {
 	// Loader is systemd-boot, Kernel the unified kernel image.
 	Loader, Kernel []byte
+	// Architecture is theirs, in Go's terms.
+	Architecture string
 	// Root is the root image with its hash tree, of RootSize bytes.
 	Root     io.Reader
 	RootSize int64
@@ -58,7 +60,7 @@ func Install(disk backend.Storage, table *gpt.Table, image Image, sync Sync, pro
 		{"loader/loader.conf", []byte(loaderConfig)},
 		{EntriesFolder + "/" + first.FileName(), image.Kernel},
 		// Last: without it the firmware finds nothing here.
-		{FirmwareProgram, image.Loader},
+		{FirmwareProgram(image.Architecture), image.Loader},
 	}
 	if image.RootSize > int64(RootA.Size) {
 		return fmt.Errorf("the root image has %d bytes, and a slot %d", image.RootSize, RootA.Size)

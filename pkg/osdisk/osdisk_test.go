@@ -94,7 +94,7 @@ func TestEntryNames(t *testing.T) {
 
 func testImage(size int) Image {
 	return Image{
-		Loader: []byte("loader"), Kernel: bytes.Repeat([]byte("kernel"), 1<<20),
+		Architecture: "amd64", Loader: []byte("loader"), Kernel: bytes.Repeat([]byte("kernel"), 1<<20),
 		Root: bytes.NewReader(bytes.Repeat([]byte{7}, size)), RootSize: int64(size),
 	}
 }
@@ -322,4 +322,26 @@ func FuzzReadTable(f *testing.F) {
 			t.Errorf("table %v, error %v", table, err)
 		}
 	})
+}
+
+func TestAFileSystemHasRoomForItsFile(t *testing.T) {
+	for _, size := range []int64{8 * mebibyte, 15 * mebibyte, minFAT32 - 256<<10 - 1, minFAT32, 50 * mebibyte, 200 * mebibyte} {
+		fat := FATSizeFor(size)
+		if fat > size+size/50+mebibyte {
+			t.Errorf("a file of %d bytes gets a file system of %d", size, fat)
+		}
+		_, disk := emptyDisk(t, fat)
+		files := []File{{FirmwareProgram("arm64"), make([]byte, size)}}
+		if err := WriteFAT(disk, 0, fat, "TEST", files, noSync); err != nil {
+			t.Errorf("a file of %d bytes: %v", size, err)
+		}
+	}
+}
+
+func TestFirmwareProgram(t *testing.T) {
+	for arch, want := range map[string]string{"amd64": "EFI/BOOT/BOOTX64.EFI", "arm64": "EFI/BOOT/BOOTAA64.EFI"} {
+		if got := FirmwareProgram(arch); got != want {
+			t.Errorf("UEFI of %s starts %s, expected %s", arch, got, want)
+		}
+	}
 }

@@ -82,7 +82,7 @@ func (b Boot) network() qemu.NetworkBoot {
 func (c *Cluster) bootFrom(n nodeSpec, m *qemu.Machine) error {
 	artifact := func(name string) string { return filepath.Join(c.spec.Artifacts, name) }
 	if c.spec.Boot.firmware() {
-		code, _, err := qemu.FindFirmware(c.spec.SecureBoot)
+		code, _, err := m.Platform.FindFirmware(c.spec.SecureBoot)
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,11 @@ func (c *Cluster) makeNodeVariables(n nodeSpec) error {
 	if !c.spec.Boot.firmware() {
 		return nil
 	}
-	_, variables, err := qemu.FindFirmware(c.spec.SecureBoot)
+	platform, err := qemu.PlatformFor(c.spec.Arch)
+	if err != nil {
+		return err
+	}
+	_, variables, err := platform.FindFirmware(c.spec.SecureBoot)
 	if err != nil {
 		return err
 	}

@@ -77,8 +77,12 @@ func (c *Cluster) fitCPUs(asked []Node, hostCPUs int) {
 
 // inspectHost finds out whether this machine can run the cluster, and how.
 func (c *Cluster) inspectHost(ctx context.Context, want qemu.Accel) (err error) {
+	platform, err := qemu.PlatformFor(c.spec.Arch)
+	if err != nil {
+		return err
+	}
 	if c.spec.Boot.firmware() {
-		if _, _, err := qemu.FindFirmware(c.spec.SecureBoot); err != nil {
+		if _, _, err := platform.FindFirmware(c.spec.SecureBoot); err != nil {
 			return err
 		}
 	} else if _, err := kernelArgs(c.spec); err != nil {
@@ -89,17 +93,17 @@ func (c *Cluster) inspectHost(ctx context.Context, want qemu.Accel) (err error) 
 			return missingArtefact(err)
 		}
 	}
-	if c.spec.QEMU, err = qemu.Find(ctx); err != nil {
+	if c.spec.QEMU, err = platform.Find(ctx); err != nil {
 		return err
 	}
 	if want == "" {
 		want = qemu.Auto
 	}
-	if c.spec.Host, err = qemu.Choose(ctx, c.spec.QEMU, want); err != nil {
+	if c.spec.Host, err = platform.Choose(ctx, c.spec.QEMU, want); err != nil {
 		return err
 	}
 	if why := c.spec.Host.Why; why != "" {
-		c.tell("", "KVM does not run guests here, emulating: %s", why)
+		c.tell("", "KVM cannot run these machines, emulating: %s", why)
 	}
 	c.spec.RuntimeDir, err = chooseRuntimeDir(c.dir)
 	return err
@@ -202,6 +206,10 @@ func (c *Cluster) prepareNode(n *nodeSpec, configs map[string][]byte) error {
 // kernelArgs is the nodes' kernel command line. The root hash is read at every
 // start, since it belongs to the root image that is there now.
 func kernelArgs(s spec) (string, error) {
+	platform, err := qemu.PlatformFor(s.Arch)
+	if err != nil {
+		return "", err
+	}
 	path := filepath.Join(s.Artifacts, rootHashFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -213,6 +221,6 @@ func kernelArgs(s spec) (string, error) {
 	}
 	// A panic restarts the machine after five seconds, as on a server; the
 	// console shows the kernel's warnings only, dmesg has the rest.
-	args := append([]string{"console=ttyS0", "quiet", "panic=5", "keelson.roothash=" + hash}, s.Host.Accel.KernelArgs()...)
+	args := append([]string{"console=" + platform.Console, "quiet", "panic=5", "keelson.roothash=" + hash}, platform.KernelArgs(s.Host.Accel)...)
 	return strings.Join(append(args, s.KernelArgs...), " "), nil
 }

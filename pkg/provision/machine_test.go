@@ -47,7 +47,11 @@ func helloKernel() []byte {
 
 // A real QEMU with all our arguments, but a guest of a few bytes.
 func TestRealMachine(t *testing.T) {
-	if _, err := qemu.Find(t.Context()); err != nil {
+	platform, err := qemu.PlatformFor("amd64") // the guest's
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := platform.Find(t.Context()); err != nil {
 		t.Skip(err)
 	}
 	w := newWorld(t)

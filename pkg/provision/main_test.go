@@ -169,6 +169,7 @@ func testOptions(artifacts, self string) Options {
 	return Options{
 		Name:           "demo",
 		Artifacts:      artifacts,
+		Arch:           "amd64",
 		Accel:          "tcg",
 		NetworkCommand: []string{self, "run-network"},
 		Nodes: []Node{

@@ -1,12 +1,14 @@
 package provision
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 
 	"github.com/keelson-os/keelson/pkg/provision/qemu"
 	"github.com/keelson-os/keelson/pkg/provision/vnet"
@@ -31,6 +33,9 @@ type Options struct {
 	ExtraKernelArgs []string
 	// Internet lets the nodes out; without it nothing they send leaves the machine.
 	Internet bool
+	// Arch is the architecture of the machines and of their image, in Go's terms;
+	// this host's unless set.
+	Arch string
 	// Accel is qemu.Auto unless set.
 	Accel qemu.Accel
 	// Subnet is DefaultSubnet unless set: the gateway is its first address,
@@ -150,6 +155,10 @@ func plan(opts Options) (spec, error) {
 	if boot == BootDirect && opts.SecureBoot != "" {
 		return spec{}, errors.New("machines that QEMU gives their kernel have no Secure Boot: boot them from a disk, a medium or the network")
 	}
+	platform, err := qemu.PlatformFor(cmp.Or(opts.Arch, runtime.GOARCH))
+	if err != nil {
+		return spec{}, err
+	}
 	secureBoot := opts.SecureBoot
 	if secureBoot != "" {
 		if secureBoot, err = filepath.Abs(secureBoot); err != nil {
@@ -160,6 +169,7 @@ func plan(opts Options) (spec, error) {
 		Version:        specVersion,
 		SecureBoot:     secureBoot,
 		Boot:           boot,
+		Arch:           platform.Arch,
 		Name:           opts.Name,
 		Artifacts:      artifacts,
 		KernelArgs:     opts.ExtraKernelArgs,

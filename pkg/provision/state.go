@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,13 +19,15 @@ import (
 // spec is cluster.json: what the cluster is, settled when it was made. What
 // its processes are doing is in files of their own.
 type spec struct {
-	Version        int          `json:"version"`
-	Name           string       `json:"name"`
-	Created        time.Time    `json:"created"`
-	Artifacts      string       `json:"artifacts"`
-	Boot           Boot         `json:"boot,omitempty"`
-	SecureBoot     string       `json:"secureBoot,omitempty"`
-	KernelArgs     []string     `json:"kernelArgs,omitempty"`
+	Version    int       `json:"version"`
+	Name       string    `json:"name"`
+	Created    time.Time `json:"created"`
+	Artifacts  string    `json:"artifacts"`
+	Boot       Boot      `json:"boot,omitempty"`
+	SecureBoot string    `json:"secureBoot,omitempty"`
+	KernelArgs []string  `json:"kernelArgs,omitempty"`
+	// Arch is the machines' architecture, in Go's terms.
+	Arch           string       `json:"arch"`
 	Internet       bool         `json:"internet"`
 	Subnet         netip.Prefix `json:"subnet"`
 	NetworkCommand []string     `json:"networkCommand,omitempty"`
@@ -124,6 +127,8 @@ func readSpec(dir string) (spec, error) {
 		return spec{}, fmt.Errorf("%s has version %d, this program knows %d: destroy the cluster and make it again",
 			filepath.Join(dir, specFile), s.Version, specVersion)
 	}
+	// A file from before there were others knows one architecture only.
+	s.Arch = cmp.Or(s.Arch, "amd64")
 	// A file from before nodes could be removed has no numbers: they were the
 	// places in the list, and only the first node's was zero.
 	for i := range s.Nodes {

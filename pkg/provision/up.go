@@ -137,8 +137,13 @@ func (c *Cluster) startNode(ctx context.Context, n nodeSpec) error {
 }
 
 func (c *Cluster) machine(n nodeSpec) (qemu.Machine, error) {
+	platform, err := qemu.PlatformFor(c.spec.Arch)
+	if err != nil {
+		return qemu.Machine{}, err
+	}
 	m := qemu.Machine{
 		Name:      "keelson-" + c.Name() + "-" + n.Name,
+		Platform:  platform,
 		Accel:     c.spec.Host.Accel,
 		Sandbox:   c.spec.Host.Sandbox,
 		CPUs:      n.CPUs,

@@ -9,6 +9,8 @@ import (
 
 // Image is the parts of a unified kernel image.
 type Image struct {
+	// Architecture is in Go's terms; "" if there are no nodes of it.
+	Architecture string
 	// CommandLine is the kernel's, without the blanks at its end.
 	CommandLine string
 	// CommandLineAt is where it is, in bytes from the image's beginning, and
@@ -26,6 +28,9 @@ type Image struct {
 // where its signatures are (PE format, "attribute certificate table").
 const securityDirectory = 4
 
+// architectures are by an EFI program's machine type (PE format).
+var architectures = map[uint16]string{pe.IMAGE_FILE_MACHINE_AMD64: "amd64", pe.IMAGE_FILE_MACHINE_ARM64: "arm64"}
+
 // Read finds the parts of an image of size bytes. What is not an EFI program, has
 // not all parts, or is cut off, is an error.
 func Read(from io.ReaderAt, size int64) (*Image, error) {
@@ -33,7 +38,7 @@ func Read(from io.ReaderAt, size int64) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the EFI program: %w", err)
 	}
-	image := &Image{}
+	image := &Image{Architecture: architectures[program.Machine]}
 	if header, ok := program.OptionalHeader.(*pe.OptionalHeader64); ok {
 		image.Signed = header.DataDirectory[securityDirectory].Size > 0
 	}

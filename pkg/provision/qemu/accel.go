@@ -33,32 +33,6 @@ func ParseAccel(name string) (Accel, error) {
 	return "", fmt.Errorf("unknown accelerator %q: use %s, %s or %s", name, Auto, KVM, TCG)
 }
 
-// args chooses the accelerator for a machine of so many CPUs.
-func (a Accel) args(cpus int) []string {
-	if a == KVM {
-		return []string{"-accel", "kvm", "-cpu", "host"}
-	}
-	// One CPU needs no thread beside QEMU's own loop: idle machines, of which a
-	// host has several at once, then take half the time.
-	thread := "multi"
-	if cpus == 1 {
-		thread = "single"
-	}
-	// Emulated "fast string" instructions are slow: without them the kernel
-	// copies by plain moves, which halves fork and exec. So are those for AES:
-	// without them TLS takes ChaCha20, at half the price of a message.
-	return []string{"-accel", "tcg,thread=" + thread, "-cpu", "max,-erms,-fsrm,-aes,-pclmulqdq"}
-}
-
-// KernelArgs are what the guest's kernel should be told. Under emulation
-// there is no speculation to defend against, and rep-prefixed copies are slow.
-func (a Accel) KernelArgs() []string {
-	if a == KVM {
-		return nil
-	}
-	return []string{"clearcpuid=rep_good", "mitigations=off"}
-}
-
 // How long a probe guest may take; one that runs needs 0.1 s on an idle host.
 // KVM is given little, because where it hangs every cluster waits for it;
 // emulation works nearly everywhere, so that only a broken QEMU meets its limit.
@@ -78,18 +52,21 @@ type Choice struct {
 // Choose finds out by running tiny guests what really works: a /dev/kvm that
 // is there proves nothing. Asked for KVM it fails where KVM does not run;
 // asked for Auto it falls back to emulation and says why.
-func Choose(ctx context.Context, binary string, want Accel) (Choice, error) {
+func (p Platform) Choose(ctx context.Context, binary string, want Accel) (Choice, error) {
+	if why := p.foreign(); why != "" && want == KVM {
+		return Choice{}, fmt.Errorf("KVM does not run guests of another architecture: %s; use %s to emulate", why, TCG)
+	}
 	choice := Choice{Accel: TCG, Sandbox: true}
-	if err := probe(ctx, binary, TCG, true); err != nil {
+	if err := p.runProbe(ctx, binary, TCG, true); err != nil {
 		choice.Sandbox = false // some builds lack seccomp
-		if err := probe(ctx, binary, TCG, false); err != nil {
+		if err := p.runProbe(ctx, binary, TCG, false); err != nil {
 			return Choice{}, fmt.Errorf("%s cannot run a guest even by emulation: %w", binary, err)
 		}
 	}
-	if want == TCG {
+	if choice.Why = p.foreign(); choice.Why != "" || want == TCG {
 		return choice, nil
 	}
-	err := probe(ctx, binary, KVM, choice.Sandbox)
+	err := p.runProbe(ctx, binary, KVM, choice.Sandbox)
 	switch {
 	case err == nil:
 		choice.Accel = KVM
@@ -101,16 +78,16 @@ func Choose(ctx context.Context, binary string, want Accel) (Choice, error) {
 	return choice, nil
 }
 
-// probe runs the probe guest and returns nil if it said that it ran.
-func probe(ctx context.Context, binary string, accel Accel, sandboxed bool) error {
+// runProbe runs the probe guest and returns nil if it said that it ran.
+func (p Platform) runProbe(ctx context.Context, binary string, accel Accel, sandboxed bool) error {
 	if _, err := os.Stat("/dev/kvm"); accel == KVM && err != nil {
 		return fmt.Errorf("find KVM: %w", err)
 	}
-	disk, err := openProbeDisk()
+	image, err := p.probe.open()
 	if err != nil {
 		return fmt.Errorf("write the probe guest: %w", err)
 	}
-	defer disk.Close()
+	defer image.Close()
 
 	timeout := tcgTimeout
 	if accel == KVM {
@@ -118,8 +95,8 @@ func probe(ctx context.Context, binary string, accel Accel, sandboxed bool) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, probeArgs(accel, sandboxed, inheritedDisk)...)
-	cmd.ExtraFiles = []*os.File{disk}
+	cmd := exec.CommandContext(ctx, binary, p.probeArgs(accel, sandboxed)...)
+	cmd.ExtraFiles = []*os.File{image}
 	// A guest that hangs must not outlive a starter that is killed meanwhile.
 	// The kernel takes the thread for the starter, so that it must stay.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -127,12 +104,11 @@ func probe(ctx context.Context, binary string, accel Accel, sandboxed bool) erro
 	defer runtime.UnlockOSThread()
 	cmd.WaitDelay = time.Second // do not wait longer than that for a killed QEMU
 	output, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
 	switch {
-	case errors.As(err, &exit) && exit.ExitCode() == probeExit:
+	case cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == p.probe.exit:
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("a guest of 512 bytes did not run within %s", timeout)
+		return fmt.Errorf("a guest of a few instructions did not run within %s", timeout)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}

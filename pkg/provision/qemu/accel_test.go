@@ -9,9 +9,9 @@ import (
 )
 
 // realQEMU skips the test where there is none.
-func realQEMU(t *testing.T) string {
+func realQEMU(t *testing.T, p Platform) string {
 	t.Helper()
-	binary, err := Find(t.Context())
+	binary, err := p.Find(t.Context())
 	if err != nil {
 		t.Skip(err)
 	}
@@ -19,21 +19,40 @@ func realQEMU(t *testing.T) string {
 }
 
 func TestEmulationRunsTheProbe(t *testing.T) {
-	choice, err := Choose(t.Context(), realQEMU(t), TCG)
-	if err != nil {
-		t.Fatal(err)
+	for arch := range platforms {
+		t.Run(arch, func(t *testing.T) {
+			p := platform(t, arch)
+			choice, err := p.Choose(t.Context(), realQEMU(t, p), TCG)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if choice.Accel != TCG {
+				t.Errorf("accelerator %s, want %s", choice.Accel, TCG)
+			}
+		})
 	}
-	if choice.Accel != TCG {
-		t.Errorf("accelerator %s, want %s", choice.Accel, TCG)
+}
+
+func TestKVMIsForTheHostsArchitecture(t *testing.T) {
+	foreign := platforms["arm64"]
+	foreign.Arch = "riscv64" // no host here has it
+	foreign.probe.exit = 33
+	binary := fakeQEMU(t, "exit 33")
+	choice, err := foreign.Choose(t.Context(), binary, Auto)
+	if err != nil || choice.Accel != TCG || !strings.Contains(choice.Why, "riscv64") {
+		t.Errorf("choice %+v, error %v", choice, err)
+	}
+	if _, err := foreign.Choose(t.Context(), binary, KVM); err == nil || !strings.Contains(err.Error(), "another architecture") {
+		t.Errorf("error %v", err)
 	}
 }
 
 // Whether KVM works depends on the host; that the answer comes does not.
 func TestChooseAnswersInTime(t *testing.T) {
-	binary := realQEMU(t)
+	binary := realQEMU(t, amd64(t))
 	ctx, cancel := context.WithTimeout(t.Context(), tcgTimeout)
 	defer cancel()
-	choice, err := Choose(ctx, binary, Auto)
+	choice, err := amd64(t).Choose(ctx, binary, Auto)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +75,9 @@ func fakeQEMU(t *testing.T, script string) string {
 func TestChoose(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		t.Skip("the fakes stand behind a /dev/kvm:", err)
+	}
+	if why := amd64(t).foreign(); why != "" {
+		t.Skip(why)
 	}
 	const (
 		runs       = `exit 33`
@@ -83,7 +105,7 @@ func TestChoose(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			choice, err := Choose(t.Context(), fakeQEMU(t, test.script), test.want)
+			choice, err := amd64(t).Choose(t.Context(), fakeQEMU(t, test.script), test.want)
 			said := choice.Why
 			if err != nil {
 				said = err.Error()

@@ -9,6 +9,7 @@ import (
 type Machine struct {
 	// Name is shown in process lists.
 	Name      string
+	Platform  Platform
 	Accel     Accel
 	Sandbox   bool
 	CPUs      int
@@ -85,16 +86,20 @@ const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 // Args is QEMU's command line without the program. A guest's reboot keeps the
 // process, a power-off ends it.
 func (m Machine) Args() []string {
+	machine := m.Platform.machine
+	if m.Firmware.Secure {
+		machine = m.Platform.secureMachine
+	}
 	args := []string{
 		"-name", escape(m.Name),
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", m.Firmware.machine(),
+		"-machine", machine,
 		"-rtc", "base=utc",
 		"-msg", "timestamp=on",
 		"-m", fmt.Sprintf("%dM", m.MemoryMiB),
 		"-smp", fmt.Sprint(m.CPUs),
 	}
-	args = append(args, m.Accel.args(m.CPUs)...)
+	args = append(args, m.Platform.accelArgs(m.Accel, m.CPUs)...)
 	if m.Sandbox {
 		args = append(args, "-sandbox", sandbox)
 	}
@@ -135,10 +140,8 @@ func (m Machine) Args() []string {
 		"-chardev", "socket,id=qmp,server=on,wait=off,path="+escape(m.QMPSocket), "-mon", "chardev=qmp,mode=control",
 	)
 	if m.Medium != "" {
-		args = append(args,
-			"-drive", "if=none,id=medium,media=cdrom,format=raw,readonly=on,file="+escape(m.Medium),
-			"-device", "ide-cd,drive=medium,bootindex=2",
-		)
+		args = append(args, "-drive", "if=none,id=medium,media=cdrom,format=raw,readonly=on,file="+escape(m.Medium))
+		args = append(args, m.Platform.cdrom...)
 	}
 	if m.Config != "" {
 		args = append(args, "-fw_cfg", "name="+ConfigKey+",file="+escape(m.Config))

@@ -16,7 +16,7 @@ const probeAndDie = "TEST_PROBE_QEMU"
 // one is killed.
 func TestTheProbeGuestDoesNotOutliveItsStarter(t *testing.T) {
 	if binary := os.Getenv(probeAndDie); binary != "" {
-		_ = probe(context.Background(), binary, TCG, false)
+		_ = amd64(t).runProbe(context.Background(), binary, TCG, false)
 		return
 	}
 	// The fake guest holds the writing end of a pipe for as long as it lives.
