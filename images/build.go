@@ -69,6 +69,23 @@ func newBuild(out string, arch architecture, log io.Writer) (*build, error) {
 	}, nil
 }
 
+// takeOver links what another build left, which is looked through as if this one had
+// left it. What is there already stays.
+func (b *build) takeOver(ctx context.Context, from string) error {
+	if err := os.MkdirAll(b.out, 0o755); err != nil {
+		return err
+	}
+	for _, folder := range []string{"build", "debs", "keys"} {
+		if allExist([]string{b.path(folder)}) {
+			continue
+		}
+		if _, err := command(ctx, "", "cp", "--archive", "--link", filepath.Join(from, folder), b.out); err != nil {
+			return fmt.Errorf("take over %s of the build in %s: %w", folder, from, err)
+		}
+	}
+	return nil
+}
+
 // make makes the chosen targets one after the other.
 func (b *build) make(ctx context.Context, chosen []target) error {
 	for _, dir := range []string{b.debs, b.path("build", "stamps")} {

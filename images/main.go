@@ -62,6 +62,7 @@ func main() {
 
 func run() error {
 	out := flag.String("out", "", "folder of the artefacts (default: _out, or _out/ARCH for another architecture than this machine's)")
+	from := flag.String("from", "", "folder of another build: what does not differ is taken from there, and its signing key")
 	archName := flag.String("arch", runtime.GOARCH, "architecture of the image, in Go's terms")
 	var chosenProfile profile
 	finish := chosenProfile.addFlags(flag.CommandLine)
@@ -90,6 +91,11 @@ func run() error {
 		return err
 	}
 	b.profile = chosenProfile
+	if *from != "" {
+		if err := b.takeOver(ctx, *from); err != nil {
+			return err
+		}
+	}
 	return b.make(ctx, chosen)
 }
 

@@ -95,21 +95,9 @@ func measureInstall(ctx context.Context, artifacts string, memory int) (_ *Insta
 	return result, nil
 }
 
-// buildSecond makes another build beside the first, of which it uses all that does
-// not differ.
+// buildSecond makes another build beside the first.
 func buildSecond(ctx context.Context, artifacts, out string) error {
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return err
-	}
-	for _, folder := range []string{"build", "debs", "keys"} {
-		if _, err := os.Stat(filepath.Join(out, folder)); err == nil {
-			continue
-		}
-		if printed, err := exec.CommandContext(ctx, "cp", "--archive", "--link", filepath.Join(artifacts, folder), out).CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, printed)
-		}
-	}
-	cmd := exec.CommandContext(ctx, "go", "run", "./images", "-out", out, "-build-id", "bench", "bundle")
+	cmd := exec.CommandContext(ctx, "go", "run", "./images", "-out", out, "-from", artifacts, "-build-id", "bench", "bundle")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return cmd.Run()
 }

@@ -124,18 +124,7 @@ func build(t *testing.T, folder, target string, flags ...string) string {
 func buildWith(t *testing.T, environment []string, folder, target string, flags ...string) string {
 	t.Helper()
 	out := filepath.Join(artifacts, folder)
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, folder := range []string{"build", "debs", "keys"} {
-		if _, err := os.Stat(filepath.Join(out, folder)); err == nil {
-			continue
-		}
-		if printed, err := exec.Command("cp", "--archive", "--link", filepath.Join(artifacts, folder), out).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, printed)
-		}
-	}
-	args := append([]string{"run", "../../images", "-out", out}, flags...)
+	args := append([]string{"run", "../../images", "-out", out, "-from", artifacts}, flags...)
 	cmd := exec.Command("go", append(args, target)...)
 	cmd.Env = environment
 	if printed, err := cmd.CombinedOutput(); err != nil {
