@@ -34,8 +34,9 @@ type UpgradeServiceClient interface {
 	// next. The client sends the bundle in chunks, the node says how far it is.
 	// PermissionDenied when no key that the node trusts signed it, InvalidArgument
 	// for a bundle that is damaged or for other machines: then nothing was written
-	// that could be booted. FailedPrecondition on a node that was not installed, or
-	// whose running image is not known to be healthy.
+	// that could be booted. FailedPrecondition on a node that was not installed, that is
+	// on its way down, or whose running image is not known to be healthy while the other
+	// slot has one to go back to.
 	Upgrade(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UpgradeRequest, UpgradeResponse], error)
 	// Rollback has the image in the other slot booted next, and restarts the node. If
 	// an update waits there for its first boot, it calls that off, and no more: a node
@@ -94,8 +95,9 @@ type UpgradeServiceServer interface {
 	// next. The client sends the bundle in chunks, the node says how far it is.
 	// PermissionDenied when no key that the node trusts signed it, InvalidArgument
 	// for a bundle that is damaged or for other machines: then nothing was written
-	// that could be booted. FailedPrecondition on a node that was not installed, or
-	// whose running image is not known to be healthy.
+	// that could be booted. FailedPrecondition on a node that was not installed, that is
+	// on its way down, or whose running image is not known to be healthy while the other
+	// slot has one to go back to.
 	Upgrade(grpc.BidiStreamingServer[UpgradeRequest, UpgradeResponse]) error
 	// Rollback has the image in the other slot booted next, and restarts the node. If
 	// an update waits there for its first boot, it calls that off, and no more: a node
