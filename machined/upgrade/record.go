@@ -106,7 +106,7 @@ func (u *Update) explain(boots int) string {
 	}
 	if len(last.Problems) > 0 {
 		text += ", with: " + strings.Join(last.Problems, "; ")
-	} else if last.Reached != Running {
+	} else { // it did not say goodbye
 		text += ", and then panicked or hung"
 	}
 	return text
