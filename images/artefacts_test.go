@@ -87,11 +87,9 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 // The installation medium, with all of Kubernetes in it, has a size that people can
 // rely on.
 func TestTheMediumIsSmall(t *testing.T) {
-	const limit = 120 << 20
 	b := artefactsForTest(t)
-	if b.arch.name != amd64.name {
-		t.Skip("Debian's kernels for " + b.arch.name + " are not compressed")
-	}
+	// Debian's arm64 kernels are not compressed.
+	limit := map[string]int64{amd64.name: 120 << 20, arm64.name: 145 << 20}[b.arch.name]
 	info, err := os.Stat(b.path("keelson.iso"))
 	if err != nil {
 		t.Fatal(err)

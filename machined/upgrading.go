@@ -105,13 +105,11 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	if err := checkBundle(bundle.Manifest, options.GetDowngrade()); err != nil {
 		return err
 	}
-	// On a disk that rots the same image once more is what helps.
-	damaged, err := verity.Damaged(verity.RootDevice)
-	if err != nil {
-		return err
-	}
-	if running := s.Version().GetRootHash(); !damaged && running != "" && running == bundle.Manifest.RootHash {
-		return status.Errorf(codes.FailedPrecondition, "the node runs this image already: %s", s.imageName())
+	if running := s.Version().GetRootHash(); running != "" && running == bundle.Manifest.RootHash {
+		// On a disk that rots the same image once more is what helps.
+		if damaged, err := verity.Damaged(verity.RootDevice); err != nil || !damaged {
+			return status.Errorf(codes.FailedPrecondition, "the node runs this image already: %s", s.imageName())
+		}
 	}
 	if s.Status().GetStage() == stopping {
 		return status.Error(codes.FailedPrecondition, "the node is on its way down: wait until it has started again")

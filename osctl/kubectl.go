@@ -205,14 +205,7 @@ func (k *kubernetes) resourceNames() []string {
 	}
 	// A group that does not answer hides its own resources only.
 	lists, _ := client.ServerPreferredResources()
-	var names []string
-	for _, list := range lists {
-		for _, resource := range list.APIResources {
-			names = append(names, resource.Name, resource.SingularName)
-			names = append(names, resource.ShortNames...)
-		}
-	}
-	return names
+	return nearest.ResourceNames(lists)
 }
 
 // result prints what kubectl would have, and keeps its exit code.

@@ -171,12 +171,5 @@ func (r *resources) known(ctx context.Context) []string {
 	defer cancel()
 	// A group that does not answer hides its own resources only.
 	lists, _ := r.cache.ServerPreferredResourcesWithContext(ctx)
-	var names []string
-	for _, list := range lists {
-		for _, resource := range list.APIResources {
-			names = append(names, resource.Name, resource.SingularName)
-			names = append(names, resource.ShortNames...)
-		}
-	}
-	return names
+	return nearest.ResourceNames(lists)
 }

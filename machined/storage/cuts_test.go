@@ -2,14 +2,11 @@ package storage
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,14 +27,11 @@ func cutInstallation() Installation {
 	return what
 }
 
-// TestInstallToBeCut is what runs when the power is cut.
-func TestInstallToBeCut(t *testing.T) {
-	disk := os.Getenv(installDisk)
-	if disk == "" {
-		t.Skip("TestPowerCuts runs it")
-	}
+// installToBeCut is what runs when the power is cut.
+func installToBeCut(t *testing.T, disk string) {
+	t.Helper()
 	o := testOptions(t, disk)
-	fmt.Println("installing")
+	hosttest.Begin()
 	if err := Install(t.Context(), o, cutInstallation()); err != nil {
 		t.Fatal(err)
 	}
@@ -47,18 +41,21 @@ func TestInstallToBeCut(t *testing.T) {
 // then holds what was flushed, and any part of what was not. Whatever it is, the
 // next boot from the medium takes it up again, or finds a whole system.
 func TestPowerCuts(t *testing.T) {
+	if disk := os.Getenv(installDisk); disk != "" {
+		installToBeCut(t, disk)
+		return
+	}
 	const cuts = 25
-	scratch := testOptions(t, loopDisk(t, testSize))
+	dir, image := t.TempDir(), emptyDisk(t, testSize).Name()
 	began := time.Now()
-	if err := Install(t.Context(), scratch, cutInstallation()); err != nil {
-		t.Fatal(err)
+	if !cut(t, image, filepath.Join(dir, "whole"), time.Minute) || !checkCut(t, filepath.Join(dir, "whole")) {
+		t.Fatal("an installation that is not cut is not whole")
 	}
 	takes := time.Since(began)
-
-	dir, image := t.TempDir(), emptyDisk(t, testSize).Name()
+	image = emptyDisk(t, testSize).Name()
 	whole := 0
 	for i := range cuts {
-		after := rand.N(takes * 5 / 4)
+		after := rand.N(takes)
 		t.Run(fmt.Sprintf("%d after %s", i, after.Round(time.Millisecond)), func(t *testing.T) {
 			left := filepath.Join(dir, fmt.Sprint(i))
 			cut(t, image, left, after)
@@ -92,39 +89,16 @@ func opened(t *testing.T, path string) *os.File {
 	return file
 }
 
-// cut lets an installation on a disk run for so long. What the disk holds then goes
-// to another file, left.
-func cut(t *testing.T, image, left string, after time.Duration) {
+// cut lets an installation on a disk run for so long, or to its end, which is told.
+// What the disk holds then goes to another file, left.
+func cut(t *testing.T, image, left string, after time.Duration) (ended bool) {
 	t.Helper()
 	disk := hosttest.LoopDevice(t, opened(t, image), 0, 0, unix.LO_FLAGS_PARTSCAN)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInstallToBeCut$")
-	cmd.Env = append(os.Environ(), installDisk+"="+disk)
-	// What it mounts goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	said, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	first := make([]byte, len("installing\n"))
-	if _, err := io.ReadFull(said, first); err != nil || string(first) != "installing\n" {
-		t.Fatalf("it says %q: %v", first, err)
-	}
-	<-time.After(after)
-	// While it stands still, no write can come that waits for another one.
-	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatal(err)
-	}
-	printed, err := exec.Command("cp", "--sparse=always", image, left).CombinedOutput()
-	_ = cmd.Process.Kill() // or it was quicker
-	if err := cmd.Wait(); err != nil && cmd.ProcessState.Exited() {
-		t.Fatalf("the installation failed: %v", err)
-	}
-	if err != nil {
-		t.Fatalf("%v: %s", err, printed)
-	}
+	return hosttest.Cut(t, after, []string{installDisk + "=" + disk}, func() {
+		if printed, err := exec.Command("cp", "--sparse=always", image, left).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, printed)
+		}
+	})
 }
 
 // checkCut tells whether a disk is marked as installed, which only a whole

@@ -5,16 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/keelson-os/keelson/machined/host/entries"
+	"github.com/keelson-os/keelson/machined/host/hosttest"
 	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
@@ -23,11 +21,9 @@ import (
 // updateBundle with what.
 const updateDisk, updateBundle = "KEELSON_TEST_UPDATE", "KEELSON_TEST_BUNDLE"
 
-// TestUpdateToBeCut is what runs when the power is cut.
-func TestUpdateToBeCut(t *testing.T) {
-	if os.Getenv(updateDisk) == "" {
-		t.Skip("TestPowerCuts runs it")
-	}
+// updateToBeCut is what runs when the power is cut.
+func updateToBeCut(t *testing.T) {
+	t.Helper()
 	var disk partitions
 	if err := json.Unmarshal([]byte(os.Getenv(updateDisk)), &disk); err != nil {
 		t.Fatal(err)
@@ -37,7 +33,7 @@ func TestUpdateToBeCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, _ := boot(t, disk, osdisk.SlotA)
-	fmt.Println("updating")
+	hosttest.Begin()
 	if err := u.Write(t.Context(), read(t, content), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +44,10 @@ func TestUpdateToBeCut(t *testing.T) {
 // flushed here: that of a real one is cut in the VMs' tests.) The running image can
 // always be booted, the other one only if it is whole.
 func TestPowerCuts(t *testing.T) {
+	if os.Getenv(updateDisk) != "" {
+		updateToBeCut(t)
+		return
+	}
 	const cuts = 25
 	disk := installedDisk(t)
 	// Two of them, so that what the one before wrote is not what is wanted.
@@ -146,37 +146,5 @@ func runUpdate(t *testing.T, disk partitions, bundle string, within time.Duratio
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestUpdateToBeCut$")
-	cmd.Env = append(os.Environ(), updateDisk+"="+string(text), updateBundle+"="+bundle)
-	said, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	first := make([]byte, len("updating\n"))
-	if _, err := io.ReadFull(said, first); err != nil || string(first) != "updating\n" {
-		t.Fatalf("it says %q: %v", first, err)
-	}
-	end := make(chan struct{})
-	go func() {
-		defer close(end)
-		_, _ = io.Copy(io.Discard, said)
-	}()
-	select {
-	case <-time.After(within):
-	case <-end:
-		ended = true
-	}
-	// While it stands still, no write can come that waits for another one.
-	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatal(err)
-	}
-	look()
-	_ = cmd.Process.Kill() // or it has ended
-	if err := cmd.Wait(); err != nil && cmd.ProcessState.Exited() {
-		t.Fatalf("the update failed: %v", err)
-	}
-	return ended
+	return hosttest.Cut(t, within, []string{updateDisk + "=" + string(text), updateBundle + "=" + bundle}, look)
 }

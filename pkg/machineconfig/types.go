@@ -106,7 +106,8 @@ type Install struct {
 	// of the machine, and no other.
 	DiskSelector DiskSelector `yaml:"diskSelector,omitempty"`
 	// Wipe lets an installation from a medium erase a disk that holds something,
-	// be it another system or a node's data.
+	// be it another system or a node's data. One that nobody asks for (osctl
+	// install) never erases a node of the same cluster.
 	Wipe bool `yaml:"wipe,omitempty"`
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/keelson-os/keelson/machined/api"
 )
 
 func init() {
@@ -15,17 +17,23 @@ func init() {
 	}
 }
 
-// hang has the kernel stop process 1 for ever, when the watchdog runs and the boot
-// is under way. Signals could not: process 1 ignores those that stop a process.
+// late is when the boot must have got so far that it may hang.
+const late = 5 * time.Minute
+
+// hang has the kernel stop process 1 for ever, in the middle of the boot: when the
+// watchdog runs, and the API says that the phase before it remembered the attempt.
+// Signals could not: process 1 ignores those that stop a process.
 func hang() {
 	const frozen = "/sys/fs/cgroup/frozen"
-	for {
-		if state, _ := os.ReadFile("/sys/class/watchdog/watchdog0/state"); strings.TrimSpace(string(state)) == "active" {
-			break
+	deadline := time.After(late)
+	// Neither of the two is an event that could be waited for.
+	for tick := time.NewTicker(time.Second); !underWay(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			panic("the boot does not get as far as to hang")
 		}
-		time.Sleep(time.Second)
 	}
-	time.Sleep(20 * time.Second)
 	fmt.Fprintln(os.Stderr, "process 1 hangs from now on")
 	if err := os.Mkdir(frozen, 0o755); err != nil {
 		panic(err)
@@ -35,4 +43,10 @@ func hang() {
 			panic(err)
 		}
 	}
+}
+
+func underWay() bool {
+	state, _ := os.ReadFile("/sys/class/watchdog/watchdog0/state") // absent until its driver is loaded
+	_, err := os.Stat(api.Socket)
+	return strings.TrimSpace(string(state)) == "active" && err == nil
 }
