@@ -92,8 +92,9 @@ func (n *node) installImage(ctx context.Context) error {
 
 // restartInstalled ends the time for installations: a second one would be cut off.
 func (n *node) restartInstalled(ctx context.Context) error {
-	n.installed = true
-	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"})
+	err := n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the installation"})
+	n.installed = err == nil
+	return err
 }
 
 // mayReplace refuses to have a node of the same cluster wiped that nobody asked for
