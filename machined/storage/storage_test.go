@@ -20,6 +20,8 @@ import (
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
+func TestMain(m *testing.M) { hosttest.Main(m) }
+
 // loopDisk is a loop device over a file without blocks. It skips the test where
 // that cannot be had.
 func loopDisk(t *testing.T, size int64) string {

@@ -22,6 +22,8 @@ import (
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
 
+func TestMain(m *testing.M) { hosttest.Main(m) }
+
 // partitions are a disk's, each as a loop device of its own: not every kernel
 // that tests run on knows GPTs. "image" is the file that they are in.
 type partitions map[string]string
