@@ -47,6 +47,7 @@ func (app *app) getCommand() *cobra.Command {
 	labelColumns := flags.StringSliceP("label-columns", "L", nil, "labels that get a column of their own")
 	sortBy := flags.String("sort-by", "", "field to sort by, as a JSONPath: .metadata.creationTimestamp")
 	ignoreNotFound := flags.Bool("ignore-not-found", false, "a name that does not exist is no error")
+	chunkSize := flags.Uint32("chunk-size", 500, "objects to ask the server for at a time; 0 means all at once")
 	managedFields := flags.Bool("show-managed-fields", false, "keep managedFields in JSON and YAML")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		*watch = *watch || *watchOnly
@@ -84,7 +85,7 @@ func (app *app) getCommand() *cobra.Command {
 		if *watch {
 			return app.watch(command.Context(), node, &workload.WatchRequest{Selection: selections[0], OnlyChanges: *watchOnly}, printer)
 		}
-		getting := &getting{app: app, node: node, printer: printer, ignoreNotFound: *ignoreNotFound}
+		getting := &getting{app: app, node: node, printer: printer, ignoreNotFound: *ignoreNotFound, chunkSize: *chunkSize}
 		return getting.all(command.Context(), selections)
 	}
 	return command
@@ -96,8 +97,10 @@ type getting struct {
 	node           *client.Client
 	printer        *objectPrinter
 	ignoreNotFound bool
-	total          int
-	failed         []error
+	// chunkSize is how many objects are asked for at a time; zero means all.
+	chunkSize uint32
+	total     int
+	failed    []error
 }
 
 // all prints the selections. What one of them lacks, or the user may not see,
@@ -169,20 +172,29 @@ func (app *app) selected(command *cobra.Command, selection *selectionFlags, mani
 
 // one prints one selection.
 func (g *getting) one(ctx context.Context, selection *workload.Selection) error {
-	answer, err := g.node.Workload.Get(ctx, &workload.GetRequest{
-		Selection: selection, Output: g.printer.wants(), IncludeObjects: g.printer.options.sortBy != "", IgnoreNotFound: g.ignoreNotFound,
-	})
-	if err != nil {
-		return err
+	request := &workload.GetRequest{
+		Selection: selection, Output: g.printer.wants(), IncludeObjects: g.printer.options.sortBy != "",
+		IgnoreNotFound: g.ignoreNotFound, Limit: g.chunkSize,
 	}
-	for _, message := range answer.GetNotFound() {
-		g.failed = append(g.failed, errors.New(message))
+	var pages [][]byte
+	for {
+		answer, err := g.node.Workload.Get(ctx, request)
+		if err != nil {
+			return err
+		}
+		for _, message := range answer.GetNotFound() {
+			g.failed = append(g.failed, errors.New(message))
+		}
+		if len(answer.GetJson()) == 0 {
+			return nil
+		}
+		g.printer.kind = answer.GetKind()
+		pages = append(pages, answer.GetJson())
+		if request.Continue = answer.GetContinue(); request.Continue == "" {
+			break
+		}
 	}
-	if len(answer.GetJson()) == 0 {
-		return nil
-	}
-	g.printer.kind = answer.GetKind()
-	count, err := g.printer.print(g.app.stdout, answer.GetJson())
+	count, err := g.printer.print(g.app.stdout, pages...)
 	g.total += count
 	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,6 +127,32 @@ func TestGetPrintsOneDocumentForSeveralResources(t *testing.T) {
 		if strings.Contains(harness.out.String(), "managedFields") {
 			t.Errorf("%s: shows managedFields", args)
 		}
+	}
+}
+
+func TestGetJoinsThePagesOfAList(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	pages := map[string]struct {
+		table, list []byte
+		next        string
+	}{
+		"":    {podTable("web-2"), []byte(`{"kind":"List","apiVersion":"v1","items":[{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web-2"}}]}`), "two"},
+		"two": {podTable("web-10-long-name"), []byte(podList), ""},
+	}
+	var limits []uint32
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		limits = append(limits, request.GetLimit())
+		page := pages[request.GetContinue()]
+		if request.GetOutput() == workload.Output_OUTPUT_TABLE {
+			return &workload.GetResponse{Json: page.table, Continue: page.next}, nil
+		}
+		return &workload.GetResponse{Json: page.list, Continue: page.next}, nil
+	}
+	harness.golden(t, "get-pages.txt", "get", "pods", "--sort-by=.metadata.name")
+	harness.golden(t, "get-pages.name", "get", "pods", "-o", "name", "--chunk-size=7")
+	harness.golden(t, "get-pages.json", "get", "pods", "-o", "json", "--chunk-size=0")
+	if want := []uint32{500, 500, 7, 7, 0, 0}; !slices.Equal(limits, want) {
+		t.Errorf("limits %v, want %v", limits, want)
 	}
 }
 

@@ -132,14 +132,15 @@ func (printer *objectPrinter) wants() workload.Output {
 	return workload.Output_OUTPUT_OBJECTS
 }
 
-// print prints an answer and returns how many objects it held.
-func (printer *objectPrinter) print(out io.Writer, text []byte) (int, error) {
+// print prints an answer, or the pages of a list, and returns how many objects it
+// held.
+func (printer *objectPrinter) print(out io.Writer, pages ...[]byte) (int, error) {
 	if printer.isTable() {
-		return printer.printTable(out, text)
+		return printer.printTable(out, pages)
 	}
-	object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, text)
+	object, err := readObjects(pages)
 	if err != nil {
-		return 0, fmt.Errorf("read the node's answer: %w", err)
+		return 0, err
 	}
 	count := 1
 	if meta.IsListType(object) {
@@ -170,12 +171,38 @@ func (printer *objectPrinter) print(out io.Writer, text []byte) (int, error) {
 	return count, printer.printer.PrintObj(object, out)
 }
 
+// readObjects reads an object, a list, or the pages of one.
+func readObjects(pages [][]byte) (runtime.Object, error) {
+	var items []runtime.Object
+	for _, text := range pages {
+		object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, text)
+		if err != nil {
+			return nil, fmt.Errorf("read the node's answer: %w", err)
+		}
+		if len(pages) == 1 {
+			return object, nil
+		}
+		page, err := meta.ExtractList(object)
+		if err != nil {
+			return nil, fmt.Errorf("read the node's answer: %w", err)
+		}
+		items = append(items, page...)
+	}
+	all := newList()
+	return all, meta.SetList(all, items)
+}
+
+// newList is an empty list as kubectl prints it.
+func newList() *unstructured.UnstructuredList {
+	return &unstructured.UnstructuredList{Object: map[string]any{
+		"apiVersion": "v1", "kind": "List", "metadata": map[string]any{"resourceVersion": ""},
+	}}
+}
+
 // gather makes the printer put all objects into one list, which finish
 // prints: two documents of JSON in a row are not JSON.
 func (printer *objectPrinter) gather() {
-	printer.list = &unstructured.UnstructuredList{Object: map[string]any{
-		"apiVersion": "v1", "kind": "List", "metadata": map[string]any{"resourceVersion": ""},
-	}}
+	printer.list = newList()
 }
 
 // add puts an object, or those of a list, into the printer's list.
@@ -262,10 +289,18 @@ func (printer *objectPrinter) readTable(text []byte) (*metav1.Table, error) {
 }
 
 // printTable prints the columns that Kubernetes made.
-func (printer *objectPrinter) printTable(out io.Writer, text []byte) (int, error) {
-	table, err := printer.readTable(text)
-	if err != nil {
-		return 0, err
+func (printer *objectPrinter) printTable(out io.Writer, pages [][]byte) (int, error) {
+	table := &metav1.Table{}
+	for i, text := range pages {
+		page, err := printer.readTable(text)
+		if err != nil {
+			return 0, err
+		}
+		if i == 0 {
+			table = page
+			continue
+		}
+		table.Rows = append(table.Rows, page.Rows...)
 	}
 	if len(table.Rows) == 0 {
 		return 0, nil

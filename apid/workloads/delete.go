@@ -156,12 +156,14 @@ func (s *session) doomedBySelection(ctx context.Context, selection *workloadpb.S
 		return found, nil
 	}
 	q.accept = asMetadata
-	_, p, err := q.readPage(ctx, q.list())
+	err = q.eachPage(ctx, q.list, func(_ []byte, p page) error {
+		for _, item := range p.items {
+			add(item.meta.Namespace, item.meta.Name)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, statusOf(err)
-	}
-	for _, item := range p.items {
-		add(item.meta.Namespace, item.meta.Name)
 	}
 	return found, nil
 }

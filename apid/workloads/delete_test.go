@@ -61,6 +61,17 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+func TestDeleteOfMoreThanAPage(t *testing.T) {
+	f := withManyPods(pageSize + 1)
+	stream, err := f.serve(t).Delete(testContext(t), &workloadpb.DeleteRequest{All: true, Selections: []*workloadpb.Selection{{Resource: "pods"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if responses, err := collect(t, stream.Recv); !errors.Is(err, io.EOF) || len(responses) != pageSize+1 || len(f.objects) > 0 {
+		t.Errorf("%d deleted, %d left: %v", len(responses), len(f.objects), err)
+	}
+}
+
 func TestDeleteRefusesToGuess(t *testing.T) {
 	f := withPods()
 	client := f.serve(t)

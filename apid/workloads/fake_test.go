@@ -169,13 +169,28 @@ func (f *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, notFound(r.URL.Path))
 		return
 	}
+	items, more := pageOf(r, items)
 	if asTable {
-		answer(w, http.StatusOK, tableOf(strconv.Itoa(f.version), items...))
+		table := tableOf(strconv.Itoa(f.version), items...)
+		table.Continue = more
+		answer(w, http.StatusOK, table)
 		return
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"apiVersion": "v1", "kind": "AnyList", "metadata": map[string]any{"resourceVersion": strconv.Itoa(f.version)}, "items": items,
+		"apiVersion": "v1", "kind": "AnyList", "items": items,
+		"metadata": map[string]any{"resourceVersion": strconv.Itoa(f.version), "continue": more},
 	})
+}
+
+// pageOf is the part of a list that a request asks for, and from where it goes on.
+func pageOf[T any](r *http.Request, items []T) (page []T, more string) {
+	from, _ := strconv.Atoi(r.URL.Query().Get("continue"))
+	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+	page = items[min(from, len(items)):]
+	if limit > 0 && limit < len(page) {
+		return page[:limit], strconv.Itoa(from + limit)
+	}
+	return page, ""
 }
 
 func (f *fakeAPI) paths() []string {

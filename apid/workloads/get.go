@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -44,6 +45,7 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 		return nil, err
 	}
 	q.whole = request.GetIncludeObjects()
+	q.limit, q.from = int(request.GetLimit()), request.GetContinue()
 	answers, missing, err := q.fetch(ctx)
 	if err != nil {
 		return nil, statusOf(err)
@@ -59,7 +61,10 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 	if len(answers) == 0 {
 		return response, nil
 	}
-	if response.Json, err = q.join(answers); err != nil {
+	if response.Json, err = q.join(answers); err == nil && request.GetLimit() > 0 {
+		response.Continue, err = continueOf(response.Json)
+	}
+	if err != nil {
 		return nil, status.Errorf(codes.Internal, "read the API server's answer: %v", err)
 	}
 	return response, nil
@@ -73,6 +78,9 @@ type query struct {
 	accept    string
 	// whole asks for whole objects in a table's rows.
 	whole bool
+	// limit and from are the part of a list that is asked for.
+	limit int
+	from  string
 }
 
 func (s *session) query(ctx context.Context, selection *workloadpb.Selection, output workloadpb.Output) (*query, error) {
@@ -143,11 +151,23 @@ func (q *query) list() *rest.Request {
 	return request
 }
 
+// nextOf restricts a list to so many objects, zero being all, after those whose answer
+// said to go on from there.
+func nextOf(list *rest.Request, limit int, from string) *rest.Request {
+	if limit > 0 {
+		list.Param("limit", strconv.Itoa(limit))
+	}
+	if from != "" {
+		list.Param("continue", from)
+	}
+	return list
+}
+
 // fetch returns the list, or each of the named objects, and what Kubernetes says
 // of those that do not exist.
 func (q *query) fetch(ctx context.Context) (answers [][]byte, missing []string, err error) {
 	if len(q.selection.GetNames()) == 0 {
-		answer, err := read(ctx, q.list())
+		answer, err := read(ctx, nextOf(q.list(), q.limit, q.from))
 		return [][]byte{answer}, nil, err
 	}
 	size := 0
@@ -187,7 +207,7 @@ func read(ctx context.Context, request *rest.Request) ([]byte, error) {
 
 func tooLarge() error {
 	return status.Errorf(codes.ResourceExhausted,
-		"the answer is larger than %d MiB: select less of it, by namespace, label or name", maxResponse>>20)
+		"the answer is larger than %d MiB: ask for fewer objects at a time (--chunk-size), or select less by namespace, label or name", maxResponse>>20)
 }
 
 // join makes one answer of several: a Table of all rows, a List, or the object
@@ -206,8 +226,18 @@ func (q *query) join(answers [][]byte) ([]byte, error) {
 			return nil, err
 		}
 		all.Items = append(all.Items, next.Items...)
+		all.Metadata.Continue = next.Metadata.Continue
 	}
 	return json.Marshal(all)
+}
+
+// continueOf is what a list says to go on from for more of it.
+func continueOf(answer []byte) (string, error) {
+	var list struct {
+		Metadata metav1.ListMeta `json:"metadata"`
+	}
+	err := json.Unmarshal(answer, &list)
+	return list.Metadata.Continue, err
 }
 
 func joinTables(tables [][]byte) ([]byte, error) {

@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -153,6 +154,46 @@ func TestGetOfNamesThatAreNotAllThere(t *testing.T) {
 	}); status.Code(err) != codes.NotFound {
 		t.Errorf("a resource that does not exist: %v", err)
 	}
+}
+
+func TestGetOfPages(t *testing.T) {
+	client := withManyPods(5).serve(t)
+	for output, items := range map[workloadpb.Output]string{
+		workloadpb.Output_OUTPUT_TABLE: "rows", workloadpb.Output_OUTPUT_OBJECTS: "items",
+	} {
+		var sizes []int
+		for from := ""; len(sizes) < 5; {
+			got, err := client.Get(testContext(t), &workloadpb.GetRequest{
+				Selection: &workloadpb.Selection{Resource: "pods"}, Output: output, Limit: 2, Continue: from,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var answer map[string]json.RawMessage
+			var page []json.RawMessage
+			if err := errors.Join(json.Unmarshal(got.GetJson(), &answer), json.Unmarshal(answer[items], &page)); err != nil {
+				t.Fatal(err)
+			}
+			sizes = append(sizes, len(page))
+			if from = got.GetContinue(); from == "" {
+				break
+			}
+		}
+		if want := []int{2, 2, 1}; !slices.Equal(sizes, want) {
+			t.Errorf("%s: pages of %v objects, want %v", output, sizes, want)
+		}
+	}
+}
+
+// withManyPods is a cluster with so many pods.
+func withManyPods(count int) *fakeAPI {
+	f := newFakeAPI()
+	for i := range count {
+		name := fmt.Sprintf("pod-%04d", i)
+		pod := f.put("/api/v1/namespaces/default/pods/"+name, object("v1", "Pod", name), false)
+		pod["metadata"].(map[string]any)["namespace"] = "default"
+	}
+	return f
 }
 
 func TestTooLargeAnAnswerIsRefused(t *testing.T) {

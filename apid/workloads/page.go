@@ -16,6 +16,8 @@ import (
 // object, a list, or a table.
 type page struct {
 	version string
+	// more is from where a list goes on; empty at its end.
+	more    string
 	columns []metav1.TableColumnDefinition
 	items   []item
 }
@@ -24,6 +26,24 @@ type page struct {
 type item struct {
 	meta metav1.PartialObjectMetadata
 	json []byte
+}
+
+// pageSize is how many objects are read at once of a list that is taken apart: as
+// many as kubectl's --chunk-size says.
+const pageSize = 500
+
+// eachPage reads a list of any length, page by page.
+func (q *query) eachPage(ctx context.Context, list func() *rest.Request, use func(answer []byte, p page) error) error {
+	for from := ""; ; {
+		answer, p, err := q.readPage(ctx, nextOf(list(), pageSize, from))
+		if err != nil {
+			return err
+		}
+		if err := use(answer, p); err != nil || p.more == "" {
+			return err
+		}
+		from = p.more
+	}
 }
 
 // readPage reads an answer of any size that is allowed, and takes it apart.
@@ -64,7 +84,7 @@ func tablePage(answer []byte) (page, error) {
 	if err := json.Unmarshal(answer, &all); err != nil {
 		return page{}, err
 	}
-	p := page{version: all.ResourceVersion, columns: all.ColumnDefinitions}
+	p := page{version: all.ResourceVersion, more: all.Continue, columns: all.ColumnDefinitions}
 	for _, row := range all.Rows {
 		i := item{}
 		if err := json.Unmarshal(row.Object.Raw, &i.meta); err != nil {
@@ -88,7 +108,7 @@ func objectPage(answer []byte) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	p := page{version: all.Metadata.ResourceVersion}
+	p := page{version: all.Metadata.ResourceVersion, more: all.Metadata.Continue}
 	for _, text := range all.Items {
 		i := item{json: text}
 		if err := json.Unmarshal(text, &i.meta); err != nil {

@@ -127,19 +127,21 @@ func (a *apply) staleIn(ctx context.Context, mapping *meta.RESTMapping, namespac
 	q := &query{session: a.session, mapping: mapping, accept: asMetadata, selection: &workloadpb.Selection{
 		Namespace: namespace, LabelSelector: selector,
 	}}
-	_, page, err := q.readPage(ctx, q.list())
+	var stale []staleObject
+	err := q.eachPage(ctx, q.list, func(_ []byte, p page) error {
+		for _, item := range p.items {
+			var object metav1.PartialObjectMetadata
+			if err := json.Unmarshal(item.json, &object); err != nil {
+				return status.Errorf(codes.Internal, "read the API server's answer: %v", err)
+			}
+			if a.isStale(&object) {
+				stale = append(stale, staleObject{mapping, object.Namespace, object.Name, object.UID})
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, statusOf(err)
-	}
-	var stale []staleObject
-	for _, item := range page.items {
-		var object metav1.PartialObjectMetadata
-		if err := json.Unmarshal(item.json, &object); err != nil {
-			return nil, status.Errorf(codes.Internal, "read the API server's answer: %v", err)
-		}
-		if a.isStale(&object) {
-			stale = append(stale, staleObject{mapping, object.Namespace, object.Name, object.UID})
-		}
 	}
 	return stale, nil
 }

@@ -164,31 +164,61 @@ func (w *watcher) pass(kind apiwatch.EventType, object json.RawMessage) error {
 // relist sends how the objects that exist differ from those the client has
 // seen; the first time, all of them.
 func (w *watcher) relist(ctx context.Context) error {
-	answer, page, err := w.readPage(ctx, w.selected())
+	first, gone, version := w.version == "", w.seen, ""
+	var columns []metav1.TableColumnDefinition
+	w.seen = make(map[types.UID]metav1.PartialObjectMetadata, len(gone))
+	err := w.eachPage(ctx, w.selected, func(answer []byte, p page) error {
+		begins := version == ""
+		if begins {
+			version, columns = p.version, p.columns
+		}
+		if names := w.selection.GetNames(); first && len(names) == 1 && len(p.items) == 0 {
+			return status.Errorf(codes.NotFound, "%s %q not found", w.mapping.Resource.Resource, names[0])
+		}
+		if first {
+			return w.sendFirst(answer, p, begins)
+		}
+		return w.sendDifference(gone, p)
+	})
 	if err != nil {
 		return err
 	}
-	first := w.version == ""
-	w.version = page.version
-	if names := w.selection.GetNames(); first && len(names) == 1 && len(page.items) == 0 {
-		return status.Errorf(codes.NotFound, "%s %q not found", w.mapping.Resource.Resource, names[0])
-	}
-	if first && (w.isTable() || w.onlyChanges) {
-		for _, item := range page.items {
-			w.seen[item.meta.UID] = item.meta
-		}
-		switch {
-		case !w.onlyChanges:
-			return w.send(apiwatch.Added, answer)
-		case !w.isTable():
-			return nil
-		}
-		if answer, err = withoutRows(answer); err != nil {
+	w.version = version
+	for _, object := range gone {
+		ghost, err := w.ghost(object, columns)
+		if err != nil {
 			return err
 		}
-		return w.send(apiwatch.Added, answer)
+		if err := w.send(apiwatch.Deleted, ghost); err != nil {
+			return err
+		}
 	}
-	return w.sendDifference(page)
+	return nil
+}
+
+// sendFirst sends a page of the objects that exist when the watch begins: a table
+// as a whole, objects one by one.
+func (w *watcher) sendFirst(answer []byte, p page, begins bool) error {
+	for _, item := range p.items {
+		w.seen[item.meta.UID] = item.meta
+		if w.isTable() || w.onlyChanges {
+			continue
+		}
+		if err := w.send(apiwatch.Added, item.json); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !w.isTable() || w.onlyChanges && !begins:
+		return nil
+	case w.onlyChanges:
+		columns, err := withoutRows(answer)
+		if err != nil {
+			return err
+		}
+		answer = columns
+	}
+	return w.send(apiwatch.Added, answer)
 }
 
 // withoutRows is a Table with nothing but its columns.
@@ -201,9 +231,9 @@ func withoutRows(table []byte) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-func (w *watcher) sendDifference(now page) error {
-	gone := w.seen
-	w.seen = make(map[types.UID]metav1.PartialObjectMetadata, len(now.items))
+// sendDifference sends what of a page the client has not seen as it is now, and
+// takes it out of what may be gone.
+func (w *watcher) sendDifference(gone map[types.UID]metav1.PartialObjectMetadata, now page) error {
 	for _, item := range now.items {
 		before, known := gone[item.meta.UID]
 		delete(gone, item.meta.UID)
@@ -216,15 +246,6 @@ func (w *watcher) sendDifference(now page) error {
 			kind = apiwatch.Modified
 		}
 		if err := w.send(kind, item.json); err != nil {
-			return err
-		}
-	}
-	for _, object := range gone {
-		ghost, err := w.ghost(object, now.columns)
-		if err != nil {
-			return err
-		}
-		if err := w.send(apiwatch.Deleted, ghost); err != nil {
 			return err
 		}
 	}

@@ -77,6 +77,44 @@ func TestWatchSendsWhatIsThereAndThenWhatChanges(t *testing.T) {
 	}
 }
 
+func TestWatchBeginsWithAllPages(t *testing.T) {
+	const pods = 2*pageSize + 1
+	for output, want := range map[workloadpb.Output]int{workloadpb.Output_OUTPUT_OBJECTS: pods, workloadpb.Output_OUTPUT_TABLE: 3} {
+		for _, onlyChanges := range []bool{false, true} {
+			f := withManyPods(pods)
+			gone := event(t, "ERROR", failure(http.StatusGone, metav1.StatusReasonExpired, "too old resource version"))
+			ended := stored(fmt.Sprintf("pod-%04d", pods-1), "10")
+			ended["metadata"].(map[string]any)["uid"] = "uid-of-/api/v1/namespaces/default/pods/" + fmt.Sprintf("pod-%04d", pods-1)
+			object := any(ended)
+			if output == workloadpb.Output_OUTPUT_TABLE {
+				object = tableOf("10", ended)
+			}
+			f.watches = []string{event(t, "DELETED", object) + gone}
+			begins := want
+			switch {
+			case onlyChanges && output == workloadpb.Output_OUTPUT_TABLE:
+				begins = 1
+			case onlyChanges:
+				begins = 0
+			}
+			// What was said to be gone is listed again after the gap, and nothing else.
+			got := watchLines(t, f.serve(t), &workloadpb.WatchRequest{
+				Selection: &workloadpb.Selection{Resource: "pods"}, Output: output, OnlyChanges: onlyChanges,
+			}, begins+2)
+			rows := 0
+			for _, line := range got[:begins] {
+				rows += strings.Count(line, "pod-")
+			}
+			if onlyChanges && rows != 0 || !onlyChanges && rows != pods {
+				t.Errorf("%s, only changes %t: it begins with %d of %d pods", output, onlyChanges, rows, pods)
+			}
+			if !strings.HasPrefix(got[begins], "DELETED") || !strings.HasPrefix(got[begins+1], "ADDED") || strings.Count(got[begins+1], "pod-") != 1 {
+				t.Errorf("%s, only changes %t: after the gap %q", output, onlyChanges, got[begins:])
+			}
+		}
+	}
+}
+
 func TestWatchOfChangesAlone(t *testing.T) {
 	for output, want := range map[workloadpb.Output][]string{
 		workloadpb.Output_OUTPUT_OBJECTS: {"MODIFIED Pod web"},

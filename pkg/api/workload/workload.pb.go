@@ -639,8 +639,13 @@ type GetRequest struct {
 	IncludeObjects bool `protobuf:"varint,3,opt,name=include_objects,json=includeObjects,proto3" json:"include_objects,omitempty"`
 	// A name that does not exist is no error.
 	IgnoreNotFound bool `protobuf:"varint,4,opt,name=ignore_not_found,json=ignoreNotFound,proto3" json:"ignore_not_found,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Objects of a list in one answer at most; zero means all, which fails where
+	// there are too many for one.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The last answer's continue, to get the next objects of its list.
+	Continue      string `protobuf:"bytes,6,opt,name=continue,proto3" json:"continue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
@@ -701,6 +706,20 @@ func (x *GetRequest) GetIgnoreNotFound() bool {
 	return false
 }
 
+func (x *GetRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *GetRequest) GetContinue() string {
+	if x != nil {
+		return x.Continue
+	}
+	return ""
+}
+
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A Table, an object or a List, in JSON. Empty when none of the names exists,
@@ -710,7 +729,9 @@ type GetResponse struct {
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// What Kubernetes said of each name that does not exist, while others do;
 	// nothing with ignore_not_found.
-	NotFound      []string `protobuf:"bytes,3,rep,name=not_found,json=notFound,proto3" json:"not_found,omitempty"`
+	NotFound []string `protobuf:"bytes,3,rep,name=not_found,json=notFound,proto3" json:"not_found,omitempty"`
+	// What to ask for the next objects with; empty after the last.
+	Continue      string `protobuf:"bytes,4,opt,name=continue,proto3" json:"continue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -764,6 +785,13 @@ func (x *GetResponse) GetNotFound() []string {
 		return x.NotFound
 	}
 	return nil
+}
+
+func (x *GetResponse) GetContinue() string {
+	if x != nil {
+		return x.Continue
+	}
+	return ""
 }
 
 type WatchRequest struct {
@@ -1698,17 +1726,20 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12%\n" +
 	"\x0eall_namespaces\x18\x04 \x01(\bR\rallNamespaces\x12%\n" +
 	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\x12%\n" +
-	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xd2\x01\n" +
+	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\x84\x02\n" +
 	"\n" +
 	"GetRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
 	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\x12(\n" +
-	"\x10ignore_not_found\x18\x04 \x01(\bR\x0eignoreNotFound\"R\n" +
+	"\x10ignore_not_found\x18\x04 \x01(\bR\x0eignoreNotFound\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1a\n" +
+	"\bcontinue\x18\x06 \x01(\tR\bcontinue\"n\n" +
 	"\vGetResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
-	"\tnot_found\x18\x03 \x03(\tR\bnotFound\"\xa4\x01\n" +
+	"\tnot_found\x18\x03 \x03(\tR\bnotFound\x12\x1a\n" +
+	"\bcontinue\x18\x04 \x01(\tR\bcontinue\"\xa4\x01\n" +
 	"\fWatchRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12!\n" +
