@@ -15,8 +15,12 @@ import (
 )
 
 const (
-	// resetDeadline is what a reset may take beyond a reboot.
+	// resetDeadline is what a reset may take beyond a reboot, and wipeTime its part
+	// for the disk.
 	resetDeadline = 15 * time.Minute
+	wipeTime      = 10 * time.Minute
+	// overwriteTime bounds the same of a reset that overwrites: 8 TB at 100 MB/s.
+	overwriteTime = 24 * time.Hour
 	// checkResetTime bounds what is asked before a reset is accepted.
 	checkResetTime = 30 * time.Second
 	// spareTime bounds the taking back of what condemned the disk; it is less than
@@ -123,8 +127,17 @@ func (n *node) wipeDisk(ctx context.Context) error {
 	if n.config == nil {
 		return nil
 	}
+	limit := wipeTime
+	if n.stop.Overwrite {
+		limit = overwriteTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %s", limit))
+	defer cancel()
 	n.events.Publish(api.KindMachine, "disk", "wiping", "")
-	if err := storage.Wipe(ctx, n.resetOptions()); err != nil {
+	erasing := storage.Erasing{Overwrite: n.stop.Overwrite, Progress: func(name string, percent int) {
+		n.events.Publish(api.KindMachine, "disk", "wiping", fmt.Sprintf("%s: %d %%", name, percent))
+	}}
+	if err := storage.Wipe(ctx, n.resetOptions(), erasing); err != nil {
 		return fmt.Errorf("some of the old data may be left on the disk: %w", err)
 	}
 	return nil

@@ -120,7 +120,7 @@ var resetSequence = sequence{name: "reset", phases: slices.Concat(
 	}}},
 	downPhases,
 	[]phase{{"wipe", goOn, []task{
-		{"disk", 10 * time.Minute, supervise.FailTask, (*node).wipeDisk},
+		{"disk", overwriteTime, supervise.FailTask, (*node).wipeDisk},
 	}}},
 )}
 

@@ -68,6 +68,9 @@ func (r stopRequest) deadline(config *machineconfig.Config) time.Duration {
 	all := shutdownDeadline + r.drainTime(config) + r.endTime(config)
 	if r.Kind == api.StopReset {
 		all += resetDeadline
+		if r.Overwrite {
+			all += overwriteTime
+		}
 	}
 	return all
 }

@@ -110,7 +110,7 @@ func TestTimesOfTheWayDown(t *testing.T) {
 				all += longest
 			}
 		}
-		if got := (stopRequest{api.Stop{Kind: kind, Force: true}}).deadline(nil); got < all {
+		if got := (stopRequest{api.Stop{Kind: kind, Force: true, Overwrite: true}}).deadline(nil); got < all {
 			t.Errorf("%s: all of it within %s, but its phases may take %s", kind, got, all)
 		}
 	}

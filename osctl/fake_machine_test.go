@@ -61,7 +61,11 @@ func (node *fakeMachine) Reset(_ context.Context, request *machine.ResetRequest)
 	if node.resetErr != nil {
 		return nil, node.resetErr
 	}
-	node.done(strings.Join(append([]string{"reset"}, request.GetSystemLabels()...), " "), request.GetForce())
+	what := append([]string{"reset"}, request.GetSystemLabels()...)
+	if request.GetOverwrite() {
+		what = append(what, "and overwrite")
+	}
+	node.done(strings.Join(what, " "), request.GetForce())
 	return &machine.ResetResponse{}, nil
 }
 

@@ -19,6 +19,9 @@ import (
 // may take to be known in a cluster again before it is taken for one without.
 const joinTime = 2 * time.Minute
 
+// overwriteTimeout is what a node gives itself to overwrite its disk.
+const overwriteTimeout = 24 * time.Hour
+
 func (app *app) resetCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "reset", Short: "Take the node out of its cluster, erase its data, and restart it", Args: cobra.NoArgs,
@@ -30,10 +33,14 @@ node keeps its OS image, and waits for a config in maintenance mode.`,
 	flags := command.Flags()
 	force := flags.Bool("force", false, "do not move or wait for pods, and leave etcd whatever becomes of it")
 	labels := flags.StringSlice("system-labels", nil, "wipe only these partitions: STATE (config and identity), EPHEMERAL (all else); a node whose EPHEMERAL stays does not leave its cluster")
+	overwrite := flags.Bool("overwrite", false, "write zeros over all that is wiped: hours on a large disk. Without it EPHEMERAL is discarded, which not every disk can, and stays but for its beginning and end on one that cannot")
 	yes := flags.BoolP("yes", "y", false, "do not ask whether that is meant")
 	wait := flags.Bool("wait", false, "wait until the node has started again, and show what it does")
 	timeout := flags.Duration("timeout", wayDownTimeout, "how long to wait")
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if *overwrite && !flags.Changed("timeout") {
+			*timeout += overwriteTimeout
+		}
 		nodes, err := app.fanOutNamed(command.Context())
 		if err != nil {
 			return err
@@ -54,7 +61,7 @@ node keeps its OS image, and waits for a config in maintenance mode.`,
 		asked := app.now()
 		watch := app.watchWayDown(command.Context(), node)
 		defer watch.end()
-		if _, err := node.Machine.Reset(command.Context(), &machine.ResetRequest{Force: *force, SystemLabels: *labels}); err != nil {
+		if _, err := node.Machine.Reset(command.Context(), &machine.ResetRequest{Force: *force, SystemLabels: *labels, Overwrite: *overwrite}); err != nil {
 			return fmt.Errorf("reset: %w", err)
 		}
 		if !*wait {

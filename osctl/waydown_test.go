@@ -109,6 +109,10 @@ func TestResetAsksFirst(t *testing.T) {
 	if code := harness.run(t, "reset", "--force"); code != exitOK || !slices.Equal(node.did, []string{"forced reset"}) {
 		t.Errorf("exit code %d: %s; the node did %v", code, harness.err, node.did)
 	}
+	node.did = nil
+	if code := harness.run(t, "reset", "--yes", "--overwrite"); code != exitOK || !slices.Equal(node.did, []string{"reset and overwrite"}) {
+		t.Errorf("exit code %d: %s; the node did %v", code, harness.err, node.did)
+	}
 	for labels, want := range map[string]string{
 		"STATE":           "Restart dev-1 and erase STATE, so that it waits for a config?",
 		"EPHEMERAL":       "Take dev-1 out of its cluster and erase EPHEMERAL?",

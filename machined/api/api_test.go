@@ -49,6 +49,9 @@ func (n *fakeNode) RequestStop(_ context.Context, stop Stop) error {
 		if len(stop.Keep) > 0 {
 			what += " but for " + strings.Join(stop.Keep, " and ")
 		}
+		if stop.Overwrite {
+			what += ", overwriting,"
+		}
 		n.stops = append(n.stops, what+" by "+stop.By)
 	}
 	return n.stopErr
@@ -158,13 +161,13 @@ func TestRebootIsRecordedWithItsCaller(t *testing.T) {
 	must(t, err)
 	_, err = client.Reset(deadline(t), &machine.ResetRequest{Force: true})
 	must(t, err)
-	_, err = client.Reset(deadline(t), &machine.ResetRequest{SystemLabels: []string{"STATE"}})
+	_, err = client.Reset(deadline(t), &machine.ResetRequest{SystemLabels: []string{"STATE"}, Overwrite: true})
 	must(t, err)
 	_, err = client.Reset(deadline(t), &machine.ResetRequest{SystemLabels: []string{"STATE", "META"}})
 	refused(t, err, codes.InvalidArgument, `a reset wipes STATE and EPHEMERAL, not "META"`)
 	want := []string{
 		"reboot by eve (os:admin, os:reader)", "shutdown by a process on the node", "forced reset by a process on the node",
-		"reset but for EPHEMERAL by a process on the node",
+		"reset but for EPHEMERAL, overwriting, by a process on the node",
 	}
 	if diff := cmp.Diff(want, s.node.stops); diff != "" {
 		t.Error(diff)

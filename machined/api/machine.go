@@ -37,7 +37,9 @@ type Stop struct {
 	Kexec bool
 	// Keep are the partitions that a reset leaves alone, by name.
 	Keep []string
-	By   string
+	// Overwrite says that a reset writes zeros over all that it wipes.
+	Overwrite bool
+	By        string
 }
 
 // StopKind says what follows the way down.
@@ -90,7 +92,7 @@ func (s *machineService) Reset(ctx context.Context, request *machine.ResetReques
 	if err != nil {
 		return nil, err
 	}
-	return &machine.ResetResponse{}, s.stop(ctx, Stop{Kind: StopReset, Force: request.GetForce(), Keep: keep})
+	return &machine.ResetResponse{}, s.stop(ctx, Stop{Kind: StopReset, Force: request.GetForce(), Keep: keep, Overwrite: request.GetOverwrite()})
 }
 
 // kept are the partitions that a reset leaves alone which is to wipe these.

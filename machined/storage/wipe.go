@@ -52,12 +52,23 @@ func mark(ctx context.Context, options Options, change func(*gpt.Partition)) err
 	})
 }
 
+// Erasing is how Wipe erases.
+type Erasing struct {
+	// Overwrite says to write zeros over all of EPHEMERAL: hours on a large disk.
+	Overwrite bool
+	// Progress is called while a partition is overwritten, each progressStep percent.
+	Progress func(partition string, percent int)
+}
+
+// progressStep is in percent: what is told goes to a console and to a bounded list.
+const progressStep = 5
+
 // Wipe condemns the partitions and erases what is on them: all of STATE, and all
-// of EPHEMERAL where the disk can discard, else its beginning and end. They must
-// be unmounted; one that is not is left to the next Open. Blocks of an old journal
-// that are left do no harm to the next file system: ext4 seeds their checksums
-// with its UUID.
-func Wipe(ctx context.Context, options Options) error {
+// of EPHEMERAL where the disk can discard or how says to overwrite it, else its
+// beginning and end. They must be unmounted; one that is not is left to the next
+// Open. Blocks of an old journal that are left do no harm to the next file system:
+// ext4 seeds their checksums with its UUID.
+func Wipe(ctx context.Context, options Options, how Erasing) error {
 	if err := Condemn(ctx, options); err != nil {
 		return err
 	}
@@ -69,7 +80,14 @@ func Wipe(ctx context.Context, options Options) error {
 			if name == "" {
 				continue // the kernel does not know of it, so that nobody wrote to it
 			}
-			if err := erase(ctx, "/dev/"+name, own.Size != 0); err != nil {
+			told := 0
+			progress := func(percent int) {
+				if how.Progress != nil && how.Overwrite && percent >= told+progressStep {
+					told = percent - percent%progressStep
+					how.Progress(own.Name, told)
+				}
+			}
+			if err := erase(ctx, "/dev/"+name, how.Overwrite || own.Size != 0, progress); err != nil {
 				failed = append(failed, fmt.Errorf("erase %s: %w", own.Name, err))
 			}
 		}

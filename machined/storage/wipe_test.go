@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestWhatIsKeptOfAReset(t *testing.T) {
 	for _, keep := range []osdisk.Partition{osdisk.State, osdisk.Ephemeral} {
 		o := used(t)
 		o.Keep = []string{keep.Name}
-		if err := Wipe(t.Context(), o); err != nil {
+		if err := Wipe(t.Context(), o, Erasing{}); err != nil {
 			t.Fatal(err)
 		}
 		s := open(t, o)
@@ -93,7 +94,7 @@ func TestWhatIsKeptOfAReset(t *testing.T) {
 
 func TestWipe(t *testing.T) {
 	o := used(t)
-	if err := Wipe(t.Context(), o); err != nil {
+	if err := Wipe(t.Context(), o, Erasing{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, partition := range []string{"p5", "p6"} {
@@ -111,18 +112,64 @@ func TestWipe(t *testing.T) {
 	}
 }
 
+// On a disk that cannot discard.
+func TestWipeOverwritesOnRequest(t *testing.T) {
+	for _, how := range []bool{false, true} {
+		o := used(t)
+		limit := filepath.Join("/sys/block", filepath.Base(o.Disk), "queue/discard_max_bytes")
+		if err := os.WriteFile(limit, []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+		ephemeral, secret := o.Disk+"p6", "a secret in the middle"
+		const middle = 100 * mebibyte
+		overwrite(t, ephemeral, middle, []byte(secret))
+		var told []int
+		progress := func(name string, percent int) {
+			if name == osdisk.Ephemeral.Name {
+				told = append(told, percent)
+			}
+		}
+		if err := Wipe(t.Context(), o, Erasing{Overwrite: how, Progress: progress}); err != nil {
+			t.Fatal(err)
+		}
+		if gone := !strings.HasPrefix(read(t, ephemeral, middle, len(secret)), secret); gone != how {
+			t.Errorf("overwrite %t: what was in the middle is gone: %t", how, gone)
+		}
+		if how && (len(told) < 2 || !slices.IsSorted(told) || told[len(told)-1] != 100) || !how && len(told) > 0 {
+			t.Errorf("overwrite %t: told %v", how, told)
+		}
+		if !isFresh(t, o) {
+			t.Error("the data is there yet")
+		}
+	}
+}
+
+func read(t *testing.T, path string, at int64, length int) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	text := make([]byte, length)
+	if _, err := f.ReadAt(text, at); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // Wipe was cut short before it erased anything, or while it did.
 func TestAWipeThatIsCutShortLeavesAFreshNode(t *testing.T) {
-	o := used(t)
+	o, told := used(t), func(int) {}
 	ended, cancel := context.WithCancel(t.Context())
 	if err := Condemn(ended, o); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
-	if err := erase(ended, o.Disk+"p5", true); !errors.Is(err, context.Canceled) {
+	if err := erase(ended, o.Disk+"p5", true, told); !errors.Is(err, context.Canceled) {
 		t.Errorf("erased all the same: %v", err)
 	}
-	if err := erase(t.Context(), o.Disk+"p6", false); err != nil {
+	if err := erase(t.Context(), o.Disk+"p6", false, told); err != nil {
 		t.Fatal(err)
 	}
 	if !isFresh(t, o) {
@@ -133,7 +180,7 @@ func TestAWipeThatIsCutShortLeavesAFreshNode(t *testing.T) {
 func TestWipeLeavesWhatIsMountedToTheNextBoot(t *testing.T) {
 	o := used(t)
 	s := open(t, o)
-	if err := Wipe(t.Context(), o); err == nil || !strings.Contains(err.Error(), "busy") {
+	if err := Wipe(t.Context(), o, Erasing{}); err == nil || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(o.StateDir, "kept")); err != nil {
@@ -148,14 +195,15 @@ func TestWipeLeavesWhatIsMountedToTheNextBoot(t *testing.T) {
 func TestWipeRefusesAForeignDisk(t *testing.T) {
 	disk := loopDisk(t, testSize)
 	o := testOptions(t, disk)
-	if err := errors.Join(CheckWipe(t.Context(), o), Wipe(t.Context(), o)); err != nil {
+	if err := errors.Join(CheckWipe(t.Context(), o), Wipe(t.Context(), o, Erasing{})); err != nil {
 		t.Errorf("a blank disk: %v", err)
 	}
 	if output, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", disk).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 	var foreign *ForeignDataError
-	for _, do := range []func(context.Context, Options) error{CheckWipe, Condemn, Wipe} {
+	wipe := func(ctx context.Context, o Options) error { return Wipe(ctx, o, Erasing{}) }
+	for _, do := range []func(context.Context, Options) error{CheckWipe, Condemn, wipe} {
 		if err := do(t.Context(), o); !errors.As(err, &foreign) {
 			t.Errorf("error %v", err)
 		}

@@ -651,7 +651,11 @@ type ResetRequest struct {
 	// The partitions to wipe: STATE, which has the config and the node's identity,
 	// or EPHEMERAL, which has everything else; both if none is named. A node whose
 	// EPHEMERAL stays does not leave its cluster. InvalidArgument for others.
-	SystemLabels  []string `protobuf:"bytes,2,rep,name=system_labels,json=systemLabels,proto3" json:"system_labels,omitempty"`
+	SystemLabels []string `protobuf:"bytes,2,rep,name=system_labels,json=systemLabels,proto3" json:"system_labels,omitempty"`
+	// Write zeros over all that is wiped, before the node restarts: hours on a large
+	// disk, 24 at most. Else that is done to STATE, while EPHEMERAL is discarded,
+	// which not every disk can, and overwritten at its beginning and end.
+	Overwrite     bool `protobuf:"varint,3,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +702,13 @@ func (x *ResetRequest) GetSystemLabels() []string {
 		return x.SystemLabels
 	}
 	return nil
+}
+
+func (x *ResetRequest) GetOverwrite() bool {
+	if x != nil {
+		return x.Overwrite
+	}
+	return false
 }
 
 type ResetResponse struct {
@@ -932,10 +943,11 @@ const file_pkg_api_machine_machine_proto_rawDesc = "" +
 	"\x0eRebootResponse\"'\n" +
 	"\x0fShutdownRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\"\x12\n" +
-	"\x10ShutdownResponse\"I\n" +
+	"\x10ShutdownResponse\"g\n" +
 	"\fResetRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\x12#\n" +
-	"\rsystem_labels\x18\x02 \x03(\tR\fsystemLabels\"\x0f\n" +
+	"\rsystem_labels\x18\x02 \x03(\tR\fsystemLabels\x12\x1c\n" +
+	"\toverwrite\x18\x03 \x01(\bR\toverwrite\"\x0f\n" +
 	"\rResetResponse\";\n" +
 	"\rEventsRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x12\n" +
