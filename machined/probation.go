@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/host/entries"
 )
 
 const (
@@ -40,7 +42,8 @@ func (n *node) watchProbation(ctx context.Context) error {
 	tick := time.NewTicker(probationCheck)
 	defer tick.Stop()
 	var wellSince time.Time
-	refused := false // there is nothing to go back to
+	var unblessed []string // why a healthy image could not be blessed
+	refused := false       // there is nothing to go back to
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,9 +65,9 @@ func (n *node) watchProbation(ctx context.Context) error {
 					return nil
 				}
 				n.log.Error(err.Error()) // and no problem of the node's: it is healthy
-				wellSince = time.Time{}
-			case len(wrong) > 0 && !refused && n.os.SinceBoot() >= n.probationTime():
-				err := n.goBack(ctx, wrong)
+				wellSince, unblessed = time.Time{}, []string{err.Error()}
+			case len(wrong)+len(unblessed) > 0 && !refused && n.os.SinceBoot() >= n.probationTime():
+				err := n.goBack(ctx, append(wrong, unblessed...))
 				if err == nil {
 					return nil
 				}
@@ -118,14 +121,20 @@ func (n *node) bless() error {
 	return nil
 }
 
-// goBack gives the running image up.
+// goBack gives the running image up. Where the disk does not take that, which may be
+// the image's fault, the boot loader counts what the restart ends.
 func (n *node) goBack(ctx context.Context, wrong []string) error {
 	why := fmt.Sprintf("not healthy within %s: %s", n.probationTime(), strings.Join(wrong, "; "))
-	if err := n.slots.Load().Condemn(wrong); err != nil {
+	slots := n.slots.Load()
+	switch err := slots.Condemn(wrong); {
+	case err == nil:
+	case !errors.Is(err, entries.ErrNoOther) && slots.Counted():
+		why += fmt.Sprintf("; that cannot be written down (%v), so that the boot loader has to count its boots", err)
+	default:
 		return fmt.Errorf("%s; going on all the same: %w", why, err)
 	}
 	n.events.Publish(api.KindMachine, "update", "given up", why)
 	n.kexecOff.Store(true)
-	n.log.Error("going back to the image in the other slot: " + why)
+	n.log.Error("giving this image up: " + why)
 	return n.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: true, By: "the failed update"})
 }

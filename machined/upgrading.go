@@ -61,9 +61,8 @@ func (n *node) openSlots(ctx context.Context) error {
 		return nil
 	}
 	if n.modules == nil {
-		return errors.New("no modules: phase host says why")
-	}
-	if err := n.load(ctx, entries.Modules); err != nil {
+		n.log.Warn("no modules for the ESP: phase host says why")
+	} else if err := n.load(ctx, entries.Modules); err != nil {
 		n.log.Warn("modules for the ESP", "error", err) // its mount says what is missing
 	}
 	slots, failed, err := upgrade.New(upgrade.Options{
@@ -76,10 +75,8 @@ func (n *node) openSlots(ctx context.Context) error {
 		n.log.Error(message)
 		n.events.Publish(api.KindMachine, "update", "failed", message)
 	}
-	if slots != nil {
-		n.background(n.watch, "root image", supervise.RestartTask, n.watchRoot)
-	}
-	if slots != nil && slots.OnProbation() {
+	n.background(n.watch, "root image", supervise.RestartTask, n.watchRoot)
+	if slots.OnProbation() {
 		n.log.Info("this image is on probation until it is healthy", "within", n.probationTime())
 		n.background(n.watch, probation, supervise.RestartTask, n.watchProbation)
 	}

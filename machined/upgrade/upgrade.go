@@ -51,7 +51,8 @@ type Upgrader struct {
 var ErrBusy = errors.New("another update is being written: wait for its end")
 
 // New takes the slots over, early in the boot: it finds out what became of the
-// last update, which failed tells if it did, and tidies up after power cuts.
+// last update, which failed tells if it did, and tidies up after power cuts. An error
+// leaves an Upgrader, which knows no more than what META remembers.
 func New(options Options) (u *Upgrader, failed *Update, err error) {
 	if options.MountPoint == "" {
 		options.MountPoint = entries.MountPoint
@@ -70,7 +71,8 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, nil, err
+		u.judgeByRecord(record)
+		return u, nil, err
 	}
 	v = s.judge()
 	u.record = s.record
@@ -85,6 +87,31 @@ func New(options Options) (u *Upgrader, failed *Update, err error) {
 		err = u.esp(0, func(f entries.Folder) error { return f.Remove(v.remove) })
 	}
 	return u, v.failed, err
+}
+
+// judgeByRecord is what is left where the ESP cannot be read: an update that runs and
+// is not known to be good is on probation. That its image cannot mount the ESP may be
+// what is wrong with it.
+func (u *Upgrader) judgeByRecord(record Record) {
+	u.record = record
+	last := record.Update
+	if last == nil || last.Outcome != Pending || last.Slot != u.options.Slot {
+		return
+	}
+	u.probation.Store(true)
+	last.beginAttempt()
+	if err := u.writeRecord(); err != nil {
+		u.options.Log.Error("that this update was booted is not remembered", "error", err)
+	}
+}
+
+// Counted tells whether the boot loader still counts the boots of the update that
+// runs, as far as META knows: it counts down to none, and then boots another image.
+func (u *Upgrader) Counted() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last := u.record.Update
+	return u.probation.Load() && last != nil && last.Slot == u.options.Slot && len(last.Attempts) <= tries
 }
 
 func (u *Upgrader) esp(flags uintptr, do func(entries.Folder) error) error {
@@ -164,28 +191,26 @@ func (u *Upgrader) Bless() error {
 	return nil
 }
 
-// Condemn gives the running image's remaining tries up, for these problems. It
-// refuses when the other slot has nothing better.
+// Condemn gives the running image's remaining tries up, for these problems. The
+// error is entries.ErrNoOther when the other slot has nothing better.
 func (u *Upgrader) Condemn(problems []string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.probation.Load() {
 		return errors.New("the running image is not on probation")
 	}
-	if err := u.changeOwn(func(own *osdisk.Entry) { own.Left = 0 }); err != nil {
-		return err
-	}
+	err := u.changeOwn(func(own *osdisk.Entry) { own.Left = 0 })
 	last := u.record.Update
 	if last == nil {
-		return nil // META was lost: the entry's name decides
+		return err // META was lost: the entry's name decides
 	}
 	last.note(last.reached(), problems)
-	return u.writeRecord()
+	return errors.Join(err, u.writeRecord())
 }
 
 // Abandon gives the running image up although it was found healthy, for what its
-// root image on the disk has become. It refuses when the other slot has nothing
-// better.
+// root image on the disk has become. The error is entries.ErrNoOther when the other
+// slot has nothing better.
 func (u *Upgrader) Abandon(detail string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -227,7 +252,7 @@ func (u *Upgrader) changeOwn(change func(*osdisk.Entry)) error {
 		changed := own
 		change(&changed)
 		if other, there := entries.Of(list, u.options.Slot.Other()); changed.Exhausted() && (!there || other.Exhausted()) {
-			return errors.New("there is no other image to go back to")
+			return entries.ErrNoOther
 		}
 		return f.Rename(own, changed)
 	})

@@ -71,13 +71,18 @@ type mounted struct{ host.Linux }
 func (mounted) Mount(string, string, string, uintptr, string) error { return nil }
 func (mounted) Unmount(string, int) error                           { return nil }
 
+// options are those of a boot of a slot.
+func options(t *testing.T, disk partitions, slot osdisk.Slot) Options {
+	return Options{
+		OS: mounted{}, MountPoint: disk[osdisk.ESP.Name], Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Slot: slot, Running: "v1",
+		Partition: func(name string) (string, error) { return disk[name], nil },
+	}
+}
+
 // boot is what machined does early in a boot of a slot.
 func boot(t *testing.T, disk partitions, slot osdisk.Slot) (*Upgrader, *Update) {
 	t.Helper()
-	u, failed, err := New(Options{
-		OS: mounted{}, MountPoint: disk[osdisk.ESP.Name], Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Slot: slot, Running: "v1",
-		Partition: func(name string) (string, error) { return disk[name], nil },
-	})
+	u, failed, err := New(options(t, disk, slot))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,6 +245,51 @@ func TestAnUpdateThatFailsIsToldOfAndTheNextOneWorks(t *testing.T) {
 	}
 	if got := names(t, u); got != "keelson-1-a.efi keelson-2-b+3.efi" {
 		t.Errorf("the next update: entries %s", got)
+	}
+}
+
+// unmountable is an OS without a driver for the ESP.
+type unmountable struct{ mounted }
+
+func (unmountable) Mount(string, string, string, uintptr, string) error { return unix.ENODEV }
+
+// An update that cannot mount the ESP is left to the boot loader, which counts.
+func TestAnUpdateThatCannotMountTheESPIsOnProbation(t *testing.T) {
+	disk := installedDisk(t)
+	loader, _ := boot(t, disk, osdisk.SlotA)
+	if err := loader.Write(t.Context(), read(t, bundle(t, "2")), nil); err != nil {
+		t.Fatal(err)
+	}
+	blind := func(slot osdisk.Slot) *Upgrader {
+		o := options(t, disk, slot)
+		o.OS = unmountable{}
+		u, failed, err := New(o)
+		if !errors.Is(err, unix.ENODEV) || failed != nil || u == nil {
+			t.Fatalf("%v, failed %v", err, failed)
+		}
+		return u
+	}
+	for boots := 1; boots <= tries+1; boots++ {
+		u := blind(osdisk.SlotB)
+		if !u.OnProbation() || u.Counted() != (boots <= tries) {
+			t.Errorf("boot %d: on probation %t, counted %t", boots, u.OnProbation(), u.Counted())
+		}
+		if err := u.Condemn([]string{"no driver"}); !errors.Is(err, unix.ENODEV) {
+			t.Errorf("condemned: %v", err)
+		}
+		if _, _, err := u.Entries(); !errors.Is(err, unix.ENODEV) {
+			t.Errorf("asked for the slots: %v", err)
+		}
+		if boots <= tries {
+			count(t, loader, osdisk.SlotB)
+		}
+	}
+	if u := blind(osdisk.SlotA); u.OnProbation() {
+		t.Error("the image that was good is on probation")
+	}
+	_, failed := boot(t, disk, osdisk.SlotA)
+	if failed == nil || !strings.Contains(failed.Why, "with: no driver") {
+		t.Errorf("told of %+v", failed)
 	}
 }
 
