@@ -45,6 +45,7 @@ func (app *app) getCommand() *cobra.Command {
 	noHeaders := flags.Bool("no-headers", false, "print no header line")
 	showLabels := flags.Bool("show-labels", false, "add a column of all labels")
 	labelColumns := flags.StringSliceP("label-columns", "L", nil, "labels that get a column of their own")
+	showKind := flags.Bool("show-kind", false, "put the kind before the names, as for several resources")
 	sortBy := flags.String("sort-by", "", "field to sort by, as a JSONPath: .metadata.creationTimestamp")
 	ignoreNotFound := flags.Bool("ignore-not-found", false, "a name that does not exist is no error")
 	chunkSize := flags.Uint32("chunk-size", 500, "objects to ask the server for at a time; 0 means all at once")
@@ -69,7 +70,7 @@ func (app *app) getCommand() *cobra.Command {
 		}
 		options := printOptions{
 			namespaces: selection.all, noHeaders: *noHeaders, managedFields: *managedFields,
-			showLabels: *showLabels, labelColumns: *labelColumns, sortBy: *sortBy,
+			showLabels: *showLabels, labelColumns: *labelColumns, sortBy: *sortBy, prefix: *showKind,
 		}
 		if *watch && *sortBy != "" {
 			return usagef("-w shows changes as they come: they cannot be sorted")

@@ -51,7 +51,7 @@ func TestGetPrintsWhatTheServerSent(t *testing.T) {
 	harness, node := newWorkloadHarness(t)
 	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
 		if request.GetOutput() == workload.Output_OUTPUT_TABLE {
-			return &workload.GetResponse{Json: podTable("web-0", "web-with-a-long-name")}, nil
+			return &workload.GetResponse{Json: podTable("web-0", "web-with-a-long-name"), Kind: "pod"}, nil
 		}
 		if len(request.GetSelection().GetNames()) == 1 {
 			return &workload.GetResponse{Json: []byte(podObject)}, nil
@@ -60,6 +60,7 @@ func TestGetPrintsWhatTheServerSent(t *testing.T) {
 	}
 	harness.golden(t, "get.txt", "get", "pods")
 	harness.golden(t, "get-all.txt", "get", "pods", "-A")
+	harness.golden(t, "get-show-kind.txt", "get", "pods", "--show-kind")
 	harness.golden(t, "get-wide.txt", "get", "pods", "-o", "wide")
 	harness.golden(t, "get-no-headers.txt", "get", "pods", "--no-headers")
 	harness.golden(t, "get.json", "get", "pod", "web", "-o", "json")

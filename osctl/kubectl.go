@@ -20,6 +20,7 @@ import (
 	"k8s.io/kubectl/pkg/cmd/attach"
 	"k8s.io/kubectl/pkg/cmd/auth"
 	"k8s.io/kubectl/pkg/cmd/autoscale"
+	"k8s.io/kubectl/pkg/cmd/certificates"
 	"k8s.io/kubectl/pkg/cmd/cp"
 	"k8s.io/kubectl/pkg/cmd/create"
 	"k8s.io/kubectl/pkg/cmd/debug"
@@ -56,9 +57,11 @@ func (app *app) kubectlCommands() []*cobra.Command {
 	commands := []*cobra.Command{
 		annotate.NewCmdAnnotate("osctl", f, streams),
 		apiresources.NewCmdAPIResources(f, streams),
+		apiresources.NewCmdAPIVersions(f, streams),
 		attach.NewCmdAttach(f, streams),
 		auth.NewCmdAuth(f, streams),
 		autoscale.NewCmdAutoscale(f, streams),
+		certificates.NewCmdCertificate(f, streams),
 		drain.NewCmdCordon(f, streams),
 		cp.NewCmdCp(f, streams),
 		create.NewCmdCreate(f, streams),

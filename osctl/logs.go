@@ -36,6 +36,8 @@ type logsOptions struct {
 	allContainers        bool
 	allPods, prefix      bool
 	limitBytes           int64
+	maxFollowed          uint32
+	ignoreErrors         bool
 	output               *outputFlag
 }
 
@@ -75,6 +77,8 @@ func (app *app) logsCommand() *cobra.Command {
 	flags.BoolVar(&options.allPods, "all-pods", false, "every pod of what is named, not one of them")
 	flags.BoolVar(&options.prefix, "prefix", false, "begin each line with its pod and container; --all-pods does so by itself")
 	flags.Int64Var(&options.limitBytes, "limit-bytes", 0, "show at most so many bytes of each container's log (0: all)")
+	flags.Uint32Var(&options.maxFollowed, "max-log-requests", 20, "follow the logs of so many pods at once at most (up to 100)")
+	flags.BoolVar(&options.ignoreErrors, "ignore-errors", false, "go on with the others where a container's log cannot be read")
 	command.MarkFlagsMutuallyExclusive("since", "since-time")
 	command.MarkFlagsMutuallyExclusive("container", "all-containers")
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -104,7 +108,7 @@ func (app *app) logsCommand() *cobra.Command {
 		}
 		isPod := name == "" || options.container != "" || strings.Contains(name, "/")
 		name = podName(name)
-		for _, flag := range []string{"namespace", "container", "previous", "since", "since-time", "all-containers", "all-pods", "prefix", "limit-bytes"} {
+		for _, flag := range []string{"namespace", "container", "previous", "since", "since-time", "all-containers", "all-pods", "prefix", "limit-bytes", "max-log-requests", "ignore-errors"} {
 			isPod = isPod || flags.Changed(flag)
 		}
 		if isPod && options.output.value != asTable {
@@ -161,6 +165,10 @@ func (app *app) podLogs(ctx context.Context, pod string, options *logsOptions) e
 		Follow: options.follow, Previous: options.previous, Timestamps: options.timestamps,
 		SinceSeconds:  int64(options.since.Round(time.Second).Seconds()),
 		LabelSelector: options.selector, AllContainers: options.allContainers, AllPods: options.allPods, LimitBytes: options.limitBytes,
+		IgnoreErrors: options.ignoreErrors,
+	}
+	if options.follow {
+		request.MaxFollowed = options.maxFollowed
 	}
 	switch {
 	case options.tail >= 0:
@@ -181,6 +189,10 @@ func (app *app) podLogs(ctx context.Context, pod string, options *logsOptions) e
 	}
 	lines := &prefixedLines{out: app.stdout}
 	return each(stream, func(part *workload.LogsResponse) error {
+		if part.GetError() != "" {
+			fmt.Fprintf(app.stderr, "%s pod/%s/%s: %s\n", app.paint(red, "error:"), part.GetPod(), part.GetContainer(), part.GetError())
+			return nil
+		}
 		if options.prefix {
 			return lines.write(fmt.Sprintf("[pod/%s/%s] ", part.GetPod(), part.GetContainer()), part.GetData())
 		}

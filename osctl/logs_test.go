@@ -38,6 +38,8 @@ func TestLogsAsksTheServiceOrThePod(t *testing.T) {
 			&workload.LogsRequest{Pod: "deployment/web", AllPods: true, LimitBytes: 9}, "[pod/web-0/app] from the pod\n"},
 		{[]string{"deployment/web", "--all-pods", "--prefix=false"}, nil,
 			&workload.LogsRequest{Pod: "deployment/web", AllPods: true}, "from the pod\n"},
+		{[]string{"-l", "app=web", "--tail=-1", "-f", "--max-log-requests=50", "--ignore-errors"}, nil,
+			&workload.LogsRequest{LabelSelector: "app=web", Follow: true, MaxFollowed: 50, IgnoreErrors: true}, "from the pod\n"},
 		{[]string{"-l", "app=web", "--tail=-1"}, nil, &workload.LogsRequest{LabelSelector: "app=web"}, "from the pod\n"},
 		{[]string{"-l", "app=web", "--all-containers", "--prefix"}, nil,
 			&workload.LogsRequest{LabelSelector: "app=web", AllContainers: true, Tail: new(int64(10))}, "[pod/web-0/app] from the pod\n"},

@@ -24,10 +24,11 @@ const (
 	// chunkSize is how much of a log or of a program's output goes into one
 	// message, in bytes.
 	chunkSize = 32 << 10
-	// maxFollowed is how many pods one call follows the logs of, and maxLogs how
-	// many containers of them: each takes a connection for as long as it is
-	// followed. Logs that are not are read one after the other.
-	maxFollowed, maxLogs = 20, 60
+	// defaultFollowed is how many pods one call follows the logs of if it does not say,
+	// maxFollowed the most that it may say, and maxLogs how many containers of each on
+	// average: each takes a connection for as long as it is followed. Logs that are not
+	// are read one after the other.
+	defaultFollowed, maxFollowed, maxLogs = 20, 100, 3
 )
 
 // logStream is the client's end of Logs.
@@ -36,6 +37,9 @@ type logStream = grpc.ServerStreamingServer[workloadpb.LogsResponse]
 // Logs implements WorkloadService.
 func (s *Server) Logs(request *workloadpb.LogsRequest, stream logStream) error {
 	ctx := stream.Context()
+	if request.GetMaxFollowed() > maxFollowed {
+		return invalid("at most %d pods are followed at once, not %d", maxFollowed, request.GetMaxFollowed())
+	}
 	if request.GetSinceSeconds() > 0 && request.GetSinceTime() != nil {
 		return invalid("since_seconds and since_time exclude each other")
 	}
@@ -47,29 +51,44 @@ func (s *Server) Logs(request *workloadpb.LogsRequest, stream logStream) error {
 	if err != nil {
 		return err
 	}
-	if len(logs) == 1 {
-		return logs[0].copy(ctx, stream.Send)
-	}
-	if !request.GetFollow() {
-		// One after the other: whoever reads them wants each in one piece.
-		for _, log := range logs {
-			if err := log.copyLines(ctx, stream.Send); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	var sending sync.Mutex
 	send := func(part *workloadpb.LogsResponse) error {
 		sending.Lock()
 		defer sending.Unlock()
 		return stream.Send(part)
 	}
+	read := func(ctx context.Context, log containerLog) error {
+		copying := log.copyLines
+		if len(logs) == 1 {
+			copying = log.copy
+		}
+		err := copying(ctx, send)
+		if err == nil || !request.GetIgnoreErrors() || ctx.Err() != nil {
+			return err
+		}
+		return send(&workloadpb.LogsResponse{Pod: log.pod, Container: log.container, Error: status.Convert(err).Message()})
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	if !request.GetFollow() {
+		group.SetLimit(1) // one after the other: whoever reads them wants each in one piece
+	}
 	for _, log := range logs {
-		group.Go(func() error { return log.copyLines(ctx, send) })
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return read(ctx, log)
+		})
 	}
 	return group.Wait()
+}
+
+// mostFollowed is how many pods a call may follow.
+func mostFollowed(request *workloadpb.LogsRequest) int {
+	if asked := int(request.GetMaxFollowed()); asked > 0 {
+		return asked
+	}
+	return defaultFollowed
 }
 
 // containerLog is one container's log.
@@ -94,9 +113,9 @@ func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) ([]
 			logs = append(logs, containerLog{found.Name, container, s.logRequest(found.Name, container, request)})
 		}
 	}
-	if request.GetFollow() && len(logs) > maxLogs {
+	if most := maxLogs * mostFollowed(request); request.GetFollow() && len(logs) > most {
 		return nil, invalid("these are the logs of %d containers, and at most %d are followed at once: select less, name a container, or do not follow",
-			len(logs), maxLogs)
+			len(logs), most)
 	}
 	return logs, nil
 }
@@ -106,7 +125,7 @@ func (s *session) loggedPods(ctx context.Context, request *workloadpb.LogsReques
 	resource, of, isOther := strings.Cut(name, "/")
 	limit := 0
 	if request.GetFollow() {
-		limit = maxFollowed + 1 // to see that there are more
+		limit = mostFollowed(request) + 1 // to see that there are more
 	}
 	var pods []corev1.Pod
 	var err error
@@ -127,8 +146,8 @@ func (s *session) loggedPods(ctx context.Context, request *workloadpb.LogsReques
 		}
 		return []corev1.Pod{*found}, nil
 	}
-	if request.GetFollow() && len(pods) > maxFollowed {
-		return nil, invalid("these are more than %d pods, and at most so many are followed at once: select less, or do not follow", maxFollowed)
+	if most := mostFollowed(request); request.GetFollow() && len(pods) > most {
+		return nil, invalid("these are more than %d pods, and at most so many are followed at once: select less, ask for more (--max-log-requests), or do not follow", most)
 	}
 	return pods, err
 }

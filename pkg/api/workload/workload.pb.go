@@ -1098,14 +1098,19 @@ type LogsRequest struct {
 	SinceSeconds int64 `protobuf:"varint,8,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
 	// Only lines since then; not together with since_seconds.
 	SinceTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
-	// Instead of pod: the pods with these labels. With follow, at most 20.
+	// Instead of pod: the pods with these labels.
 	LabelSelector string `protobuf:"bytes,10,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
 	// Every container of the pods, those for their start included.
 	AllContainers bool `protobuf:"varint,11,opt,name=all_containers,json=allContainers,proto3" json:"all_containers,omitempty"`
 	// Every pod of what pod names, not the first only.
 	AllPods bool `protobuf:"varint,12,opt,name=all_pods,json=allPods,proto3" json:"all_pods,omitempty"`
 	// Bytes of each container's log at most; zero means all.
-	LimitBytes    int64 `protobuf:"varint,13,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	LimitBytes int64 `protobuf:"varint,13,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	// Pods that are followed at once at most; zero means 20. InvalidArgument above 100,
+	// and where there are more.
+	MaxFollowed uint32 `protobuf:"varint,14,opt,name=max_followed,json=maxFollowed,proto3" json:"max_followed,omitempty"`
+	// A log that cannot be read, or not any further, ends no other one.
+	IgnoreErrors  bool `protobuf:"varint,15,opt,name=ignore_errors,json=ignoreErrors,proto3" json:"ignore_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1231,12 +1236,28 @@ func (x *LogsRequest) GetLimitBytes() int64 {
 	return 0
 }
 
+func (x *LogsRequest) GetMaxFollowed() uint32 {
+	if x != nil {
+		return x.MaxFollowed
+	}
+	return 0
+}
+
+func (x *LogsRequest) GetIgnoreErrors() bool {
+	if x != nil {
+		return x.IgnoreErrors
+	}
+	return false
+}
+
 type LogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	// Whose the data is. When several logs are read, data ends with a line's end.
-	Pod           string `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
-	Container     string `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
+	Pod       string `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	Container string `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
+	// Why this log cannot be read any further, with ignore_errors; data is empty then.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1288,6 +1309,13 @@ func (x *LogsResponse) GetPod() string {
 func (x *LogsResponse) GetContainer() string {
 	if x != nil {
 		return x.Container
+	}
+	return ""
+}
+
+func (x *LogsResponse) GetError() string {
+	if x != nil {
+		return x.Error
 	}
 	return ""
 }
@@ -1762,7 +1790,7 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\adry_run\x18\n" +
 	" \x01(\bR\x06dryRun\"K\n" +
 	"\x0eDeleteResponse\x129\n" +
-	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\xbb\x03\n" +
+	"\x06result\x18\x01 \x01(\v2!.keelson.workload.v1.ObjectResultR\x06result\"\x83\x04\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1c\n" +
@@ -1781,12 +1809,15 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\x0eall_containers\x18\v \x01(\bR\rallContainers\x12\x19\n" +
 	"\ball_pods\x18\f \x01(\bR\aallPods\x12\x1f\n" +
 	"\vlimit_bytes\x18\r \x01(\x03R\n" +
-	"limitBytesB\a\n" +
-	"\x05_tail\"R\n" +
+	"limitBytes\x12!\n" +
+	"\fmax_followed\x18\x0e \x01(\rR\vmaxFollowed\x12#\n" +
+	"\rignore_errors\x18\x0f \x01(\bR\fignoreErrorsB\a\n" +
+	"\x05_tail\"h\n" +
 	"\fLogsResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1c\n" +
-	"\tcontainer\x18\x03 \x01(\tR\tcontainer\"\xc2\x01\n" +
+	"\tcontainer\x18\x03 \x01(\tR\tcontainer\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xc2\x01\n" +
 	"\vExecRequest\x126\n" +
 	"\x05start\x18\x01 \x01(\v2\x1e.keelson.workload.v1.ExecStartH\x00R\x05start\x12\x16\n" +
 	"\x05stdin\x18\x02 \x01(\fH\x00R\x05stdin\x12\x1d\n" +
