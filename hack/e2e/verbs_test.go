@@ -3,6 +3,12 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +56,11 @@ func testQuickVerbs(t *testing.T) {
 		{"auth can-i delete pods", "yes"},
 		{"logs -l app=sample-web --prefix --tail=1", ""},
 		{"top nodes", "CPU(cores)"},
+		{"api-versions", "apps/v1"},
+		{"get deployments --show-kind", "deployment.apps/sample-web"},
 	})
+	testSigning(t, c)
+	testPages(t, c)
 	testApplyVerbs(t, c)
 	forwardPage(t, c, "service/sample-web")
 }
@@ -159,6 +170,38 @@ func testApplyVerbs(t *testing.T, c tool) {
 	}
 	c.in(t, "delete", "-k", dir)
 	c.in(t, "replace", "-f", changed)
+}
+
+// testSigning approves a request for a certificate.
+func testSigning(t *testing.T, c tool) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ada"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.in(t, "apply", "-f", write(t, "request.yaml", fmt.Appendf(nil, `apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: ada}
+spec: {signerName: example.com/people, usages: [client auth], request: %s}
+`, base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request})))))
+	callVerbs(t, c, []verbCall{
+		{"certificate approve ada", "ada approved"},
+		{"get csr ada", "Approved"},
+		{"delete csr ada", "deleted"},
+	})
+}
+
+// testPages compares a list that comes in pages with one that comes as a whole.
+func testPages(t *testing.T, c tool) {
+	names := func(chunk string) []string {
+		return strings.Fields(c.in(t, "get", "clusterroles", "-o", "name", "--chunk-size="+chunk))
+	}
+	if whole, pages := names("0"), names("7"); len(whole) < 8 || !slices.Equal(whole, pages) {
+		t.Errorf("in pages %q, as a whole %q", pages, whole)
+	}
 }
 
 // testEdit edits with an editor that replaces a word.
