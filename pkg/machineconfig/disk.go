@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,8 +38,7 @@ func (s *DiskSelector) Mismatch(d Disk) string {
 		if word.pattern == "" {
 			continue
 		}
-		// The pattern was checked when the config was read.
-		if ok, _ := path.Match(strings.ToLower(word.pattern), strings.ToLower(word.have)); !ok {
+		if !matchesAny(word.pattern, word.have) {
 			return fmt.Sprintf("its %s is %q", word.name, word.have)
 		}
 	}
@@ -56,7 +56,37 @@ var units = map[string]uint64{
 	"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50,
 }
 
+// alternatives of a pattern.
+func alternatives(pattern string) []string {
+	all := strings.Split(pattern, "|")
+	for i, one := range all {
+		all[i] = strings.TrimSpace(one)
+	}
+	return all
+}
+
+// matchesAny compares with patterns that were checked when the config was read.
+func matchesAny(pattern, have string) bool {
+	return slices.ContainsFunc(alternatives(strings.ToLower(pattern)), func(one string) bool {
+		ok, _ := path.Match(one, strings.ToLower(have))
+		return ok
+	})
+}
+
+// compareSize tells whether all bounds of a rule hold.
 func compareSize(rule string, size uint64) (bool, error) {
+	all := true
+	for bound := range strings.SplitSeq(rule, ",") {
+		fits, err := compareBound(bound, size)
+		if err != nil {
+			return false, err
+		}
+		all = all && fits
+	}
+	return all, nil
+}
+
+func compareBound(rule string, size uint64) (bool, error) {
 	match := sizePattern.FindStringSubmatch(rule)
 	if match == nil {
 		return false, fmt.Errorf(`expected a size such as ">= 100GiB", not %q`, rule)
@@ -91,15 +121,17 @@ func (s *DiskSelector) validate(fail func(field, format string, args ...any)) {
 		}
 	}
 	for field, pattern := range map[string]string{"model": s.Model, "serial": s.Serial, "wwn": s.WWN} {
-		if _, err := path.Match(pattern, ""); err != nil {
-			fail(field, "expected words in which * and ? may stand for others, not %q", pattern)
+		for _, one := range alternatives(pattern) {
+			if _, err := path.Match(one, ""); err != nil || one == "" && pattern != "" {
+				fail(field, "expected words in which * and ? may stand for others, and | between alternatives, not %q", pattern)
+				break
+			}
 		}
 	}
-	known := s.Transport == ""
-	for _, one := range transports {
-		known = known || one == s.Transport
-	}
-	if !known {
-		fail("transport", "expected one of %s, not %q", strings.Join(transports, ", "), s.Transport)
+	for _, one := range alternatives(s.Transport) {
+		if s.Transport != "" && !slices.Contains(transports, one) {
+			fail("transport", "expected one of %s, or several with | between them, not %q", strings.Join(transports, ", "), s.Transport)
+			break
+		}
 	}
 }

@@ -12,10 +12,11 @@ func TestDiskSelector(t *testing.T) {
 		"": {
 			{}, {Size: ">= 100GiB"}, {Size: "<1TiB"}, {Size: "500 GiB"}, {Size: "== 536870912000"}, {Size: "> 500GB"}, {Model: "samsung*"},
 			{Model: "Samsung SSD ???"}, {Serial: "S5RR"}, {WWN: "naa.*"}, {Transport: "sata"}, {Rotational: &no},
+			{Size: ">= 100GiB, < 2TB"}, {Model: "WDC*|samsung*"}, {Transport: "nvme | sata"},
 			{Size: ">= 1B", Model: "*", Transport: "sata", Rotational: &no},
 		},
-		"its size is 536870912000 bytes":   {{Size: "> 500GiB"}, {Size: "<= 499GiB"}, {Size: "1TB"}},
-		`its model is "Samsung SSD 870"`:   {{Model: "Samsung"}, {Size: ">1B", Model: "WDC*"}},
+		"its size is 536870912000 bytes":   {{Size: "> 500GiB"}, {Size: "<= 499GiB"}, {Size: "1TB"}, {Size: ">= 100GiB, < 400GiB"}, {Size: "> 1TB, < 2TB"}},
+		`its model is "Samsung SSD 870"`:   {{Model: "Samsung"}, {Model: "WDC*|INTEL*"}, {Size: ">1B", Model: "WDC*"}},
 		`its serial number is "S5RR"`:      {{Serial: "S5"}},
 		`its WWN is "naa.5002538f"`:        {{WWN: "eui.*"}},
 		`its transport is "sata"`:          {{Transport: "usb"}},
@@ -36,6 +37,7 @@ func TestDiskSelector(t *testing.T) {
 func TestDiskSelectorsThatAreWrong(t *testing.T) {
 	for _, selector := range []DiskSelector{
 		{Size: "large"}, {Size: "=> 5GiB"}, {Size: "99999999999999PiB"}, {Size: "-1"}, {Model: "["}, {Transport: "floppy"},
+		{Size: ">= 1GiB,"}, {Size: "1GiB < 2GiB"}, {Model: "a|[|["}, {Serial: "a|"}, {Transport: "nvme|floppy|tape"},
 	} {
 		var wrong []string
 		selector.validate(func(field, _ string, _ ...any) { wrong = append(wrong, field) })

@@ -111,19 +111,21 @@ type Install struct {
 	Wipe bool `yaml:"wipe,omitempty"`
 }
 
-// DiskSelector finds a disk by what it is: all that is given must hold.
+// DiskSelector finds a disk by what it is: all that is given must hold. In its texts |
+// stands between alternatives.
 type DiskSelector struct {
-	// Size compares with a size: ">= 100GiB", "< 2TB", "== 8GiB". Without an
-	// operator it is "==".
+	// Size compares with a size: ">= 100GiB", "== 8GiB"; without an operator it is
+	// "==". Of several, as in ">= 100GiB, < 2TB", all must hold.
 	Size string `yaml:"size,omitempty"`
-	// Model is the disk's own word for what it is; * and ? stand for others.
+	// Model is the disk's own word for what it is; * and ? stand for others:
+	// "Samsung*|INTEL*".
 	Model string `yaml:"model,omitempty"`
 	// Serial is its serial number, in the same way.
 	Serial string `yaml:"serial,omitempty"`
 	// WWN is its World Wide Name, in the same way.
 	WWN string `yaml:"wwn,omitempty"`
 	// Transport is how it is attached: "nvme", "sata", "sas", "scsi", "usb",
-	// "virtio" or "mmc".
+	// "virtio" or "mmc"; "nvme|sata" is either.
 	Transport string `yaml:"transport,omitempty"`
 	// Rotational tells disks that turn from those that do not.
 	Rotational *bool `yaml:"rotational,omitempty"`
