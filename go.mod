@@ -56,7 +56,12 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/pin/tftp/v3 v3.2.0
+require (
+	github.com/foxboron/go-uefi v0.0.0-20250207204325-69fb7dba244f
+	github.com/pin/tftp/v3 v3.2.0
+)
+
+require github.com/spf13/afero v1.15.0 // indirect
 
 require (
 	github.com/Masterminds/semver/v3 v3.5.0 // indirect

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,7 @@ import (
 	"github.com/keelson-os/keelson/machined/api"
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/entries"
+	"github.com/keelson-os/keelson/machined/host/secureboot"
 	"github.com/keelson-os/keelson/machined/host/verity"
 	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/supervise"
@@ -60,13 +62,17 @@ func (n *node) openSlots(ctx context.Context) error {
 	if n.booted.Kind != install.Installed || n.slots.Load() != nil {
 		return nil
 	}
+	verifies, modules := host.SecureBoot(n.os.Root()), entries.Modules
+	if verifies {
+		modules = append(slices.Clone(modules), secureboot.Module)
+	}
 	if n.modules == nil {
 		n.log.Warn("no modules for the ESP: phase host says why")
-	} else if err := n.load(ctx, entries.Modules); err != nil {
+	} else if err := n.load(ctx, modules); err != nil {
 		n.log.Warn("modules for the ESP", "error", err) // its mount says what is missing
 	}
 	slots, failed, err := upgrade.New(upgrade.Options{
-		OS: n.os, Log: n.log, Slot: n.booted.Slot, Running: n.imageName(),
+		OS: n.os, Log: n.log, Slot: n.booted.Slot, Running: n.imageName(), SecureBoot: verifies,
 		Partition: func(name string) (string, error) { return host.PartitionNode(n.os.Root(), n.booted.Device, name) },
 	})
 	n.slots.Store(slots)
@@ -132,6 +138,9 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	})
 	if err != nil {
 		s.events.Publish(api.KindMachine, "update", "refused", err.Error())
+		if errors.Is(err, secureboot.ErrUntrusted) {
+			return status.Error(codes.FailedPrecondition, err.Error()+": build the bundle with a key that the firmware has (docs/install.md, Secure Boot)")
+		}
 		if errors.Is(err, osbundle.ErrDamaged) {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}

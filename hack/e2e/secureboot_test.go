@@ -28,7 +28,8 @@ func TestSecureBoot(t *testing.T) {
 	if printed, err := exec.Command("openssl", "rsa", "-in", testKey, "-passin", "pass:snakeoil", "-out", key).CombinedOutput(); err != nil {
 		t.Fatalf("no key to sign with; install openssl and ovmf (make setup): %v: %s", err, printed)
 	}
-	signed := build(t, "secure", "iso", "-secure-boot-key", key, "-secure-boot-cert", testCertificate)
+	keys := []string{"-secure-boot-key", key, "-secure-boot-cert", testCertificate}
+	signed := build(t, "secure", "iso", keys...)
 	startCluster(t, "secure", "--boot", "iso", "--secure-boot", testVariables, "--artifacts", signed, "--memory", "3072")
 	versionTells(t, `secure boot +on\n`, `slot +a\n`)
 	// Modules that are not signed stay out, and so does everything else that could
@@ -37,6 +38,12 @@ func TestSecureBoot(t *testing.T) {
 		t.Errorf("the kernel is not locked down:\n%s", tail(log))
 	}
 	testSomethingRuns(t)
+
+	// Nor is it written to a node that verifies; what the same key signed is.
+	osctlFails(t, []string{"Secure Boot is on"}, "upgrade", "--image", filepath.Join(secondBuild(t, "bundle"), "keelson.bundle"))
+	next := build(t, "secure-second", "bundle", append([]string{"-build-id", "second"}, keys...)...)
+	update(t, filepath.Join(next, "keelson.bundle"))
+	versionTells(t, `secure boot +on\n`, `image +v\S+ \(build second\)\n`, `last update .*: good\n`)
 
 	// What nobody signed does not start.
 	const name = "unsigned"

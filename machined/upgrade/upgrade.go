@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/keelson-os/keelson/machined/host"
 	"github.com/keelson-os/keelson/machined/host/entries"
+	"github.com/keelson-os/keelson/machined/host/secureboot"
 	"github.com/keelson-os/keelson/pkg/osbundle"
 	"github.com/keelson-os/keelson/pkg/osdisk"
 )
@@ -32,6 +34,9 @@ type Options struct {
 	Slot osdisk.Slot
 	// Running is the name of the running image.
 	Running string
+	// SecureBoot tells that the firmware verifies what it starts; the module of
+	// package secureboot is to be loaded then.
+	SecureBoot bool
 }
 
 // Upgrader keeps the slots of an installed node. One thing is done at a time.
@@ -313,6 +318,11 @@ func (u *Upgrader) Write(ctx context.Context, bundle *osbundle.Reader, progress 
 	if err != nil {
 		return err
 	}
+	if u.options.SecureBoot {
+		if err := u.checkSigned(kernel); err != nil {
+			return fmt.Errorf("the bundle's kernel image: %w", err)
+		}
+	}
 	err = u.esp(0, func(f entries.Folder) error {
 		list, err := f.List()
 		if err != nil {
@@ -398,6 +408,37 @@ func readKernel(ctx context.Context, slot osdisk.Slot, bundle *osbundle.Reader) 
 			}
 		}
 	}
+}
+
+// checkSigned tells whether the firmware would start a kernel image. One that it
+// would not costs each of its tries a stay in the firmware, and on many machines
+// somebody's walk there.
+func (u *Upgrader) checkSigned(kernel []byte) error {
+	trust, err := secureboot.Firmware(u.options.OS)
+	if err != nil {
+		u.options.Log.Warn("the firmware's own keys are not known: what signed the running image counts alone", "error", err)
+		trust = &secureboot.Trust{}
+	}
+	err = u.esp(unix.MS_RDONLY, func(f entries.Folder) error {
+		list, err := f.List()
+		if err != nil {
+			return err
+		}
+		own, known := entries.Of(list, u.options.Slot)
+		if !known {
+			return nil
+		}
+		running, err := os.Open(f.Path(own))
+		if err != nil {
+			return err
+		}
+		defer running.Close()
+		return trust.Add(running)
+	})
+	if err != nil {
+		u.options.Log.Warn("what signed the running image is not known", "error", err)
+	}
+	return trust.Check(bytes.NewReader(kernel))
 }
 
 func (u *Upgrader) writeRoot(slot osdisk.Slot, part osbundle.Part, content io.Reader, progress func(done, total int64)) error {

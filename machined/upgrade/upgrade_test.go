@@ -248,6 +248,25 @@ func TestAnUpdateThatFailsIsToldOfAndTheNextOneWorks(t *testing.T) {
 	}
 }
 
+// Where the firmware verifies what it starts, what nobody signed is refused before
+// it costs the other slot anything.
+func TestAnUnsignedUpdateIsRefusedUnderSecureBoot(t *testing.T) {
+	disk, healthy := healthyUpdate(t)
+	before := names(t, healthy)
+	o := options(t, disk, osdisk.SlotB)
+	o.SecureBoot = true
+	u, _, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Write(t.Context(), read(t, bundle(t, "3")), nil); err == nil || !strings.Contains(err.Error(), "no UEFI program") {
+		t.Errorf("written: %v", err)
+	}
+	if got := names(t, u); got != before {
+		t.Errorf("entries %s, and before %s", got, before)
+	}
+}
+
 // unmountable is an OS without a driver for the ESP.
 type unmountable struct{ mounted }
 

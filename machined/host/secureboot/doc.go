@@ -1,0 +1,3 @@
+// Package secureboot tells whether firmware that verifies what it starts (UEFI Secure
+// Boot) would start a kernel image.
+package secureboot
