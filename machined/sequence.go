@@ -187,6 +187,8 @@ type node struct {
 	networkOf   *machineconfig.Machine // what network was made from
 	// kexecOff tells that the kernel that was loaded is not the next one any more.
 	kexecOff atomic.Bool
+	// updating tells that a caller is giving the node another image.
+	updating atomic.Bool
 	// slots is from phase slots; nil on a node that was not installed.
 	slots       atomic.Pointer[upgrade.Upgrader]
 	maintenance *api.Maintenance // in maintenance only

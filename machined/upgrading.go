@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,6 +22,7 @@ import (
 	"github.com/keelson-os/keelson/machined/host/secureboot"
 	"github.com/keelson-os/keelson/machined/host/verity"
 	"github.com/keelson-os/keelson/machined/install"
+	"github.com/keelson-os/keelson/machined/kubernetes"
 	"github.com/keelson-os/keelson/machined/supervise"
 	"github.com/keelson-os/keelson/machined/upgrade"
 	upgradeapi "github.com/keelson-os/keelson/pkg/api/upgrade"
@@ -94,6 +96,10 @@ type slotsView struct{ *node }
 
 // Upgrade implements api.Upgrader.
 func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgradeapi.UpgradeOptions, tell func(*upgradeapi.UpgradeResponse) error) error {
+	if !s.updating.CompareAndSwap(false, true) {
+		return upgrade.ErrBusy
+	}
+	defer s.updating.Store(false)
 	keys, err := s.updateKeys()
 	if err != nil {
 		return err
@@ -149,6 +155,9 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	s.kexecOff.Store(true)
 	s.events.Publish(api.KindMachine, "update", "written", bundle.Manifest.Name()+" is booted next")
 	if !options.GetStage() {
+		if err := s.drainFirst(ctx, options); err != nil {
+			return err
+		}
 		if err := s.RequestStop(ctx, api.Stop{Kind: api.StopReboot, Force: options.GetForce(), By: "an update"}); err != nil {
 			return err
 		}
@@ -156,6 +165,36 @@ func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgrade
 	done := answer()
 	done.Done = true
 	return tell(done)
+}
+
+// undrainTime bounds the taking back of a drain.
+const undrainTime = 30 * time.Second
+
+// drainFirst moves the node's pods away while it can still stay: if some are left,
+// the update that was written is called off.
+func (s slotsView) drainFirst(ctx context.Context, options *upgradeapi.UpgradeOptions) error {
+	limit := options.GetDrainTimeout().AsDuration()
+	if limit <= 0 || options.GetForce() || s.clusterView.Load() == nil {
+		return nil
+	}
+	cluster := s.clusterView.Load().kubernetes
+	err := cluster.Drain(ctx, limit, func(message string) {
+		s.log.Info(message)
+		s.events.Publish(api.KindMachine, "drain", "progress", message)
+	})
+	if err == nil || errors.Is(err, kubernetes.ErrAlone) {
+		return nil
+	}
+	// Also when the caller has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undrainTime)
+	defer cancel()
+	_, undo := s.slots.Load().Rollback()
+	if undo = errors.Join(undo, cluster.Stay(ctx)); undo != nil {
+		return status.Errorf(codes.Internal, "the node cannot be drained (%v), and not go back to what it was: %v", err, undo)
+	}
+	message := fmt.Sprintf("%v; the update is called off, and the node goes on as it was", err)
+	s.events.Publish(api.KindMachine, "update", "undone", message)
+	return status.Error(codes.FailedPrecondition, message)
 }
 
 // updateKeys are the keys that may sign a bundle.

@@ -27,6 +27,10 @@ type clusterUpgradeOptions struct {
 	workers int
 }
 
+// drainWait is how long pods may take to move elsewhere, those that are slow to end
+// and those whose budgets wait for others to be ready included.
+const drainWait = 30 * time.Minute
+
 func (app *app) clusterUpgradeCommand() *cobra.Command {
 	options := &clusterUpgradeOptions{}
 	command := &cobra.Command{
@@ -36,8 +40,10 @@ after the other, then the workers, so many at a time (workers first with an olde
 version). It begins only if every node takes the image, and their versions work
 together on the way. Before each step all nodes must be healthy and off probation, and
 etcd without alarms and with a quorum; each must be found healthy with its new image
-before the next. At the first that is not, it stops: the others keep what they have. Started
-again it goes on with what is left.`,
+before the next. At the first that is not, it stops: the others keep what they have.
+So it does at a node whose pods cannot be moved away in time, because their
+PodDisruptionBudgets do not allow it: that node stays what it is, too. Started again
+it goes on with what is left.`,
 		Example: `  osctl cluster upgrade --image _out/keelson.bundle --dry-run
   osctl cluster upgrade --image _out/keelson.bundle --workers 3`,
 	}
@@ -46,11 +52,15 @@ again it goes on with what is left.`,
 	flags.BoolVar(&options.dryRun, "dry-run", false, "only say what would be done, and what is in its way")
 	flags.IntVar(&options.workers, "workers", 1, "how many workers are updated at a time")
 	flags.BoolVar(&options.downgrade, "downgrade", false, "take an older version, too, which may not read what the newer one wrote")
+	flags.DurationVar(&options.drainTimeout, "drain-timeout", drainWait, "how long a node's pods may take to move to other nodes before the update stops there")
 	flags.DurationVar(&options.timeout, "timeout", upgradeWait, "how long to wait for each node")
 	_ = command.MarkFlagRequired("image") // it is there
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		if options.workers < 1 {
 			return usagef("--workers %d: at least one", options.workers)
+		}
+		if options.drainTimeout <= 0 {
+			return usagef("--drain-timeout %s: more than that", options.drainTimeout)
 		}
 		if options.image == "-" {
 			return usagef("--image: a file, which is read once for each node")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/keelson-os/keelson/pkg/api/upgrade"
 )
@@ -26,10 +27,15 @@ type upgradeOptions struct {
 	stage, force, downgrade bool
 	wait                    bool
 	timeout                 time.Duration
+	// drainTimeout is how long the node may be drained before it is decided that it
+	// restarts; zero leaves the draining to its way down.
+	drainTimeout time.Duration
 }
 
 func (options *upgradeOptions) request() *upgrade.UpgradeOptions {
-	return &upgrade.UpgradeOptions{Stage: options.stage, Force: options.force, Downgrade: options.downgrade}
+	return &upgrade.UpgradeOptions{
+		Stage: options.stage, Force: options.force, Downgrade: options.downgrade, DrainTimeout: durationpb.New(options.drainTimeout),
+	}
 }
 
 func (app *app) upgradeCommand() *cobra.Command {
@@ -52,10 +58,14 @@ itself; osctl version then tells why.`,
 	flags.BoolVar(&options.stage, "stage", false, "do not restart: the image is booted whenever the node restarts")
 	flags.BoolVar(&options.force, "force", false, "do not move pods away first, and do not give them time to end")
 	flags.BoolVar(&options.downgrade, "downgrade", false, "take an older version, too, which may not read what the newer one wrote")
+	flags.DurationVar(&options.drainTimeout, "drain-timeout", 0, "call the update off when pods are left on the node after so long (0: restart then, after the config's kubelet.drainTimeout)")
 	flags.BoolVar(&options.wait, "wait", false, "wait until the image is found healthy, or the node went back")
 	flags.DurationVar(&options.timeout, "timeout", upgradeWait, "how long to wait")
 	_ = command.MarkFlagRequired("image") // it is there
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if options.drainTimeout != 0 && (options.stage || options.force || options.drainTimeout < 0) {
+			return usagef("--drain-timeout takes a time, and neither --stage nor --force with it")
+		}
 		if options.wait && options.stage {
 			return usagef("--wait and --stage: an image that is staged is booted later")
 		}

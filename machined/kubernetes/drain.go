@@ -32,7 +32,7 @@ var ErrAlone = errors.New("not drained: no other node is ready and takes pods, s
 // happens on the way. Pods of DaemonSets, static ones and those without a
 // controller stay: kubelet ends them.
 //
-// From its call on the node is not uncordoned any more.
+// From its call on the node is not uncordoned any more, unless Stay is called.
 func (k *Kubernetes) Drain(ctx context.Context, timeout time.Duration, tell func(message string)) error {
 	k.mu.Lock()
 	k.leaving = true

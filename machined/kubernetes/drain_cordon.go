@@ -65,6 +65,19 @@ func (k *Kubernetes) uncordon(ctx context.Context, node nodeObject) error {
 	return nil
 }
 
+// Stay takes a Drain back, of a node that does not go down after all: it takes pods
+// again, if it was cordoned for that.
+func (k *Kubernetes) Stay(ctx context.Context) error {
+	k.mu.Lock()
+	k.leaving = false
+	k.mu.Unlock()
+	var own nodeObject
+	if err := k.fetch(ctx, drainCall, k.nodePath(), &own); err != nil {
+		return fmt.Errorf("let pods onto the node again: %w", err)
+	}
+	return k.uncordon(ctx, own)
+}
+
 // changeNode writes a change that was made for the Node as it is. A worker's
 // certificate, which is its kubelet's, may change these of its own Node.
 func (k *Kubernetes) changeNode(ctx context.Context, change func(nodeObject) map[string]any) error {

@@ -417,6 +417,23 @@ func TestUncordonTakesBackOnlyItsOwn(t *testing.T) {
 	}
 }
 
+func TestStayTakesADrainBack(t *testing.T) {
+	k := testKubernetes(t, Options{Hostname: "node-1"})
+	synctest.Test(t, func(t *testing.T) {
+		d := newDrainee(podOf("web-1", "ReplicaSet"))
+		d.budgets["web-1"], d.conflicts = -1, 1
+		if _, _, err := d.drained(t, k, time.Minute); err == nil || !d.nodes[0].Spec.Unschedulable {
+			t.Fatalf("the node is not drained, and not cordoned: %v", err)
+		}
+		if err := k.Stay(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if node := d.nodes[0]; node.Spec.Unschedulable || node.Metadata.Annotations[cordonedBy] != "" || k.leaving {
+			t.Errorf("it is cordoned yet: %+v", node)
+		}
+	})
+}
+
 func TestLongListsAreReadInPages(t *testing.T) {
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -53,7 +53,7 @@ type Upgrader struct {
 }
 
 // ErrBusy says that the slots are in use by another call.
-var ErrBusy = errors.New("another update is being written: wait for its end")
+var ErrBusy = errors.New("another update is under way: wait for its end")
 
 // New takes the slots over, early in the boot: it finds out what became of the
 // last update, which failed tells if it did, and tidies up after power cuts. An error

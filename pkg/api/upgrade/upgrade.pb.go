@@ -11,6 +11,7 @@ package upgrade
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -144,7 +145,12 @@ type UpgradeOptions struct {
 	// Do not drain, do not wait for pods' grace periods.
 	Force bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	// Take a bundle of an older version, too.
-	Downgrade     bool `protobuf:"varint,3,opt,name=downgrade,proto3" json:"downgrade,omitempty"`
+	Downgrade bool `protobuf:"varint,3,opt,name=downgrade,proto3" json:"downgrade,omitempty"`
+	// Drain before it is decided that the node restarts, for as long as this: when
+	// pods are left then, the update is called off, the node stays what it is, and the
+	// error is FailedPrecondition. Zero means to drain on the way down, which goes on
+	// when the config's time is over. Not with stage or force.
+	DrainTimeout  *durationpb.Duration `protobuf:"bytes,4,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,6 +204,13 @@ func (x *UpgradeOptions) GetDowngrade() bool {
 		return x.Downgrade
 	}
 	return false
+}
+
+func (x *UpgradeOptions) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
 }
 
 type UpgradeResponse struct {
@@ -637,14 +650,15 @@ var File_pkg_api_upgrade_upgrade_proto protoreflect.FileDescriptor
 
 const file_pkg_api_upgrade_upgrade_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpkg/api/upgrade/upgrade.proto\x12\x12keelson.upgrade.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"d\n" +
+	"\x1dpkg/api/upgrade/upgrade.proto\x12\x12keelson.upgrade.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"d\n" +
 	"\x0eUpgradeRequest\x12<\n" +
 	"\aoptions\x18\x01 \x01(\v2\".keelson.upgrade.v1.UpgradeOptionsR\aoptions\x12\x14\n" +
-	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"Z\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"\x9a\x01\n" +
 	"\x0eUpgradeOptions\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\bR\x05stage\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x1c\n" +
-	"\tdowngrade\x18\x03 \x01(\bR\tdowngrade\"y\n" +
+	"\tdowngrade\x18\x03 \x01(\bR\tdowngrade\x12>\n" +
+	"\rdrain_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\"y\n" +
 	"\x0fUpgradeResponse\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
@@ -712,25 +726,27 @@ var file_pkg_api_upgrade_upgrade_proto_goTypes = []any{
 	(*SlotsResponse)(nil),         // 7: keelson.upgrade.v1.SlotsResponse
 	(*Slot)(nil),                  // 8: keelson.upgrade.v1.Slot
 	(*Update)(nil),                // 9: keelson.upgrade.v1.Update
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_pkg_api_upgrade_upgrade_proto_depIdxs = []int32{
 	2,  // 0: keelson.upgrade.v1.UpgradeRequest.options:type_name -> keelson.upgrade.v1.UpgradeOptions
-	8,  // 1: keelson.upgrade.v1.SlotsResponse.slots:type_name -> keelson.upgrade.v1.Slot
-	9,  // 2: keelson.upgrade.v1.SlotsResponse.last:type_name -> keelson.upgrade.v1.Update
-	10, // 3: keelson.upgrade.v1.Update.written:type_name -> google.protobuf.Timestamp
-	0,  // 4: keelson.upgrade.v1.Update.outcome:type_name -> keelson.upgrade.v1.Update.Outcome
-	1,  // 5: keelson.upgrade.v1.UpgradeService.Upgrade:input_type -> keelson.upgrade.v1.UpgradeRequest
-	4,  // 6: keelson.upgrade.v1.UpgradeService.Rollback:input_type -> keelson.upgrade.v1.RollbackRequest
-	6,  // 7: keelson.upgrade.v1.UpgradeService.Slots:input_type -> keelson.upgrade.v1.SlotsRequest
-	3,  // 8: keelson.upgrade.v1.UpgradeService.Upgrade:output_type -> keelson.upgrade.v1.UpgradeResponse
-	5,  // 9: keelson.upgrade.v1.UpgradeService.Rollback:output_type -> keelson.upgrade.v1.RollbackResponse
-	7,  // 10: keelson.upgrade.v1.UpgradeService.Slots:output_type -> keelson.upgrade.v1.SlotsResponse
-	8,  // [8:11] is the sub-list for method output_type
-	5,  // [5:8] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	10, // 1: keelson.upgrade.v1.UpgradeOptions.drain_timeout:type_name -> google.protobuf.Duration
+	8,  // 2: keelson.upgrade.v1.SlotsResponse.slots:type_name -> keelson.upgrade.v1.Slot
+	9,  // 3: keelson.upgrade.v1.SlotsResponse.last:type_name -> keelson.upgrade.v1.Update
+	11, // 4: keelson.upgrade.v1.Update.written:type_name -> google.protobuf.Timestamp
+	0,  // 5: keelson.upgrade.v1.Update.outcome:type_name -> keelson.upgrade.v1.Update.Outcome
+	1,  // 6: keelson.upgrade.v1.UpgradeService.Upgrade:input_type -> keelson.upgrade.v1.UpgradeRequest
+	4,  // 7: keelson.upgrade.v1.UpgradeService.Rollback:input_type -> keelson.upgrade.v1.RollbackRequest
+	6,  // 8: keelson.upgrade.v1.UpgradeService.Slots:input_type -> keelson.upgrade.v1.SlotsRequest
+	3,  // 9: keelson.upgrade.v1.UpgradeService.Upgrade:output_type -> keelson.upgrade.v1.UpgradeResponse
+	5,  // 10: keelson.upgrade.v1.UpgradeService.Rollback:output_type -> keelson.upgrade.v1.RollbackResponse
+	7,  // 11: keelson.upgrade.v1.UpgradeService.Slots:output_type -> keelson.upgrade.v1.SlotsResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_pkg_api_upgrade_upgrade_proto_init() }
