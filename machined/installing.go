@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/keelson-os/keelson/machined/api"
+	"github.com/keelson-os/keelson/machined/config"
 	"github.com/keelson-os/keelson/machined/install"
 	"github.com/keelson-os/keelson/machined/storage"
 	installapi "github.com/keelson-os/keelson/pkg/api/install"
@@ -70,7 +71,7 @@ func (n *node) installImage(ctx context.Context) error {
 	if n.booted.Kind != install.Medium {
 		return nil
 	}
-	config, err := machineconfig.Encode(n.config)
+	text, err := machineconfig.Encode(n.config)
 	if err != nil {
 		return err
 	}
@@ -79,15 +80,47 @@ func (n *node) installImage(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	unattended := storage.Installation{Config: config, Wipe: n.config.Machine.Install.Wipe, Replaces: n.mayReplace}
-	if err := n.copyImage(ctx, n.config, unattended, nil); err != nil {
+	unattended := storage.Installation{Config: text, Wipe: n.config.Machine.Install.Wipe, Replaces: n.mayReplace}
+	err = n.copyImage(ctx, n.config, unattended, nil)
+	if err != nil && !n.isInstalledAlready(ctx, err) {
 		return err
+	}
+	told := n.reportInstalled(ctx)
+	if err != nil && told != nil { // the next restart would come here again
+		return errors.Join(err, told)
 	}
 	if err := n.restartInstalled(ctx); err != nil {
 		return err
 	}
 	<-ctx.Done() // nothing of what follows is for a node that was booted from a medium
 	return ctx.Err()
+}
+
+// errNobodyToTell says that no boot server wants to know of the installation.
+var errNobodyToTell = errors.New("no " + config.InstalledParameter + " on the kernel command line")
+
+// isInstalledAlready tells whether an installation failed since the disk has this
+// cluster's node: the boot server was not told when it was done.
+func (n *node) isInstalledAlready(ctx context.Context, failed error) bool {
+	if _, given := n.commandLine.Last(config.InstalledParameter); !given || !errors.As(failed, new(*storage.InstalledError)) {
+		return false
+	}
+	kept, err := storage.ReadConfig(ctx, n.storageOptions(n.config))
+	return err == nil && n.isOfThisCluster(kept)
+}
+
+// reportInstalled tells the boot server, if there is one, to leave this machine to its
+// disk.
+func (n *node) reportInstalled(ctx context.Context) error {
+	url, given := n.commandLine.Last(config.InstalledParameter)
+	if !given {
+		return errNobodyToTell
+	}
+	err := config.ReportInstalled(ctx, config.Options{Root: n.os.Root(), URL: url, Log: n.log})
+	if err != nil {
+		n.log.Warn("the boot server is not told that this machine is installed", "error", err)
+	}
+	return err
 }
 
 // restartInstalled ends the time for installations: a second one would be cut off.
@@ -100,14 +133,19 @@ func (n *node) restartInstalled(ctx context.Context) error {
 // mayReplace refuses to have a node of the same cluster wiped that nobody asked for
 // just now: a medium was left in, or the boot server still knows the machine.
 func (n *node) mayReplace(kept []byte) error {
-	config, err := machineconfig.Decode("the config on STATE", bytes.NewReader(kept))
-	if err != nil {
+	if _, err := machineconfig.Decode("the config on STATE", bytes.NewReader(kept)); err != nil {
 		return err
 	}
-	if config.Secrets != nil && n.config.Secrets != nil && config.Secrets.OSCA.Cert == n.config.Secrets.OSCA.Cert {
+	if n.isOfThisCluster(kept) {
 		return errors.New("it is of this cluster; osctl reset takes a node out of it")
 	}
 	return nil
+}
+
+// isOfThisCluster tells whether a config has the secrets of the node's own.
+func (n *node) isOfThisCluster(kept []byte) bool {
+	config, err := machineconfig.Decode("the config on STATE", bytes.NewReader(kept))
+	return err == nil && config.Secrets != nil && n.config.Secrets != nil && config.Secrets.OSCA.Cert == n.config.Secrets.OSCA.Cert
 }
 
 // installWait is how long an installation waits for another one, which mostly is the

@@ -44,7 +44,8 @@ PXE, or by iPXE. It needs the ports 67, 69 and 4011 of UDP, so run it as root.
 
 --configs names a folder of machine configs, each named after the MAC address of
 its machine: 52-54-00-ab-cd-01.yaml, or with colons. A machine with a config
-installs itself, and has its config once: later it is left to boot from its disk.
+installs itself, tells when it is done, and is then left to boot from its disk; one
+that is cut off before begins anew.
 Others are not answered, unless --any is given: they then wait in maintenance
 mode for osctl install, and nothing is written to their disks.
 
@@ -57,7 +58,7 @@ this on a network that you trust, or use --any without --configs.`,
 	flags.StringVar(&options.configs, "configs", "", "folder of the machine configs, by MAC address")
 	flags.Uint16Var(&options.port, "port", 8080, "TCP port to serve HTTP on")
 	flags.BoolVar(&options.any, "any", false, "also boot machines that there is no config for")
-	flags.BoolVar(&options.again, "again", false, "boot machines that have had their config, too, and hand it out again")
+	flags.BoolVar(&options.again, "again", false, "boot machines that are installed, too, and hand their configs out again")
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		options.image = cmp.Or(options.image, filepath.Join(defaultArtifacts(), "keelson-netboot.efi"))
 		return app.netbootServe(command.Context(), options)

@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -31,6 +34,10 @@ func TestNetworkBoot(t *testing.T) {
 				}
 				return err
 			})
+			log, err := os.ReadFile(filepath.Join(os.Getenv("XDG_STATE_HOME"), "keelson", "clusters", name, "network.log"))
+			if err != nil || !strings.Contains(string(log), "a machine is installed, and left to its disk") {
+				t.Errorf("the machine has not told the boot server that it is installed: %v\n%s", err, tail(string(log)))
+			}
 		})
 	}
 }

@@ -108,12 +108,7 @@ func get(ctx context.Context, client *http.Client, from *url.URL) ([]byte, error
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		// The error quotes the whole URL, query included; its cause does not.
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return nil, err
+		return nil, withoutURL(err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -121,6 +116,16 @@ func get(ctx context.Context, client *http.Client, from *url.URL) ([]byte, error
 		return nil, statusError(response.StatusCode)
 	}
 	return readBounded(response.Body)
+}
+
+// withoutURL is a client's error without the whole URL that it quotes, query
+// included.
+func withoutURL(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
 }
 
 // keepEncryption refuses redirects that would send a config in the clear.

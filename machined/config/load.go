@@ -25,6 +25,10 @@ const EmbeddedPath = "usr/share/keelson/config.yaml"
 // URLParameter is the kernel parameter that names a config's URL.
 const URLParameter = "keelson.config"
 
+// InstalledParameter is the kernel parameter that names a URL to be told, by POST,
+// that the machine is installed.
+const InstalledParameter = "keelson.installed"
+
 // Source says where a config came from, for messages. It holds no secret.
 type Source string
 
@@ -41,8 +45,8 @@ type Options struct {
 	// Installed reads the config that the node was installed with; nil if it was
 	// not. It is fs.ErrNotExist if there is none, and the others are asked.
 	Installed func(context.Context) ([]byte, error)
-	// URL is the value of URLParameter; empty when it is not given. In it ${mac},
-	// ${uuid} and ${serial} stand for what the machine is known by.
+	// URL is the value of URLParameter, or of InstalledParameter; empty when it is not
+	// given. In it ${mac}, ${uuid} and ${serial} stand for what the machine is known by.
 	URL string
 	// Network brings up enough of the network to fetch URL. It is called only
 	// when that is needed, before the first request.

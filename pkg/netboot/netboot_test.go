@@ -139,8 +139,13 @@ func TestASignedImageStaysAsItIs(t *testing.T) {
 	if _, err := image.WithArgument("a=b"); err == nil || !strings.Contains(err.Error(), "is signed") {
 		t.Error(err)
 	}
-	if _, err := New(Options{Image: image, Address: netip.MustParseAddrPort("192.0.2.1:80"), Config: noConfig, Log: slog.Default()}); err != nil {
-		t.Errorf("a signed image is served as it is: %v", err)
+	server, err := New(Options{Image: image, Address: netip.MustParseAddrPort("192.0.2.1:80"), Config: noConfig, Log: slog.Default(), Once: true})
+	if err != nil {
+		t.Fatalf("a signed image is served as it is: %v", err)
+	}
+	// It cannot be asked to tell of its installation.
+	if server.isDone(knownMAC) || !server.claim(knownMAC, "192.0.2.7") || !server.isDone(knownMAC) {
+		t.Error("a machine is not left to its disk once it has its config")
 	}
 }
 
@@ -345,13 +350,13 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := readAll(t, image)
-	if !bytes.Contains(want, []byte("keelson.config=http://192.0.2.1:8080/configs/${mac} ")) {
-		t.Error("the image does not say where the config is")
+	if !bytes.Contains(want, []byte("keelson.config=http://192.0.2.1:8080/configs/${mac} keelson.installed=http://192.0.2.1:8080/installed/${mac} ")) {
+		t.Error("the image does not say where the config is, and who wants to know of the end")
 	}
 	if code, got := get(t, base+"keelson-netboot.efi"); code != http.StatusOK || !bytes.Equal(got, want) {
 		t.Errorf("HTTP: %d, %d bytes, want %d", code, len(got), len(want))
 	}
-	if _, script := get(t, base+"boot.ipxe"); !strings.Contains(string(script), "kernel http://192.0.2.1:8080/vmlinuz initrd=initrd console=ttyS0 keelson.roothash=ab keelson.config=http://192.0.2.1:8080/configs/${mac}\n") {
+	if _, script := get(t, base+"boot.ipxe"); !strings.Contains(string(script), "kernel http://192.0.2.1:8080/vmlinuz initrd=initrd console=ttyS0 keelson.roothash=ab keelson.config=http://192.0.2.1:8080/configs/${mac} keelson.installed=http://192.0.2.1:8080/installed/${mac}\n") {
 		t.Errorf("script:\n%s", script)
 	}
 	if _, kernel := get(t, base+"vmlinuz"); string(kernel) != "the kernel" {
@@ -372,7 +377,18 @@ func TestServe(t *testing.T) {
 	if _, err := client.Receive("../../etc/passwd", "octet"); err == nil {
 		t.Error("a file of the computer's is served")
 	}
-	// A machine that has its config is left to its disk.
+	// A machine that is installed is left to its disk.
+	installed := func() int {
+		response, err := http.Post(base+"installed/"+knownMAC.String(), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+	if code := installed(); code != http.StatusForbidden {
+		t.Errorf("who had no config says that it is installed: %d", code)
+	}
 	request := discover(t, knownMAC, class("PXEClient", iana.EFI_X86_64))
 	if response, err := http.Head(base + "configs/" + knownMAC.String()); err != nil || response.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("HEAD: %v %v", response, err)
@@ -386,15 +402,24 @@ func TestServe(t *testing.T) {
 			t.Errorf("it was handed out to %q", had)
 		}
 		server.mu.Unlock()
-		if reply, err := server.answer(request); err != nil || reply != nil {
-			t.Errorf("it is still booted: %v %v", reply, err)
+		if reply, err := server.answer(request); err != nil || reply == nil {
+			t.Errorf("it is not booted any more: %v %v", reply, err)
 		}
+	}
+	if code := installed(); code != http.StatusNoContent {
+		t.Errorf("it says that it is installed: %d", code)
+	}
+	if reply, err := server.answer(request); err != nil || reply != nil {
+		t.Errorf("it is still booted: %v %v", reply, err)
 	}
 	server.mu.Lock()
 	server.served[knownMAC.String()] = "192.0.2.77"
 	server.mu.Unlock()
 	if code, text := get(t, base+"configs/"+knownMAC.String()); code != http.StatusGone || strings.Contains(string(text), "Machine") {
 		t.Errorf("another address asks for it: %d %s", code, text)
+	}
+	if code := installed(); code != http.StatusForbidden {
+		t.Errorf("another address says that it is installed: %d", code)
 	}
 	for _, mac := range []string{"02:00:00:00:00:09", "none"} {
 		if code, _ := get(t, base+"configs/"+mac); code != http.StatusNotFound {

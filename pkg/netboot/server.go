@@ -26,6 +26,8 @@ const (
 	initrdFile   = "initrd"
 	scriptFile   = "boot.ipxe"
 	configFolder = "configs"
+	// installedFolder is where machines tell that they are installed.
+	installedFolder = "installed"
 )
 
 // Options say what is served, and to whom.
@@ -40,8 +42,9 @@ type Options struct {
 	// Any answers machines that there is no config for too: they go to maintenance
 	// mode. Otherwise they boot as if this server was not there.
 	Any bool
-	// Once hands out each config once, and then leaves the machine to boot from its
-	// disk, whatever its firmware tries first.
+	// Once boots a machine until it tells that it is installed, and then leaves it to
+	// its disk, whatever its firmware tries first. One with an image that is signed,
+	// and so stays as it is, has its config once.
 	Once bool
 	// Log hears of each machine that boots.
 	Log *slog.Logger
@@ -55,6 +58,8 @@ type Server struct {
 
 	mu     sync.Mutex
 	served map[string]string // MAC addresses whose config was handed out, with the address that got it
+	// installed are those that told of their installation.
+	installed map[string]bool
 	// mentioned are those that were told of, with the reason.
 	mentioned map[string]string
 }
@@ -67,10 +72,10 @@ func New(options Options) (*Server, error) {
 	if options.Config == nil && !options.Any {
 		return nil, errors.New("there are no configs, and machines without one are not to be answered: nothing would ever boot")
 	}
-	s := &Server{options: options, served: map[string]string{}, mentioned: map[string]string{}}
+	s := &Server{options: options, served: map[string]string{}, installed: map[string]bool{}, mentioned: map[string]string{}}
 	if options.Config != nil && !options.Image.Signed() {
 		// machined replaces ${mac}; iPXE does so before.
-		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}")
+		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}") + " keelson.installed=" + s.url(installedFolder+"/${mac}")
 	}
 	if _, err := options.Image.WithArgument(s.argument); err != nil {
 		return nil, err
@@ -82,11 +87,8 @@ func (s *Server) url(file string) string { return "http://" + s.options.Address.
 
 // wanted tells whether a machine is one to be booted, and why not.
 func (s *Server) wanted(mac net.HardwareAddr) (wanted bool, why string) {
-	s.mu.Lock()
-	_, served := s.served[mac.String()]
-	s.mu.Unlock()
-	if served && s.options.Once {
-		return false, "it has had its config, and is left to boot from its disk"
+	if s.isDone(mac) {
+		return false, "it is installed, and left to boot from its disk"
 	}
 	if s.options.Any {
 		return true, ""
@@ -99,6 +101,20 @@ func (s *Server) wanted(mac net.HardwareAddr) (wanted bool, why string) {
 		return false, "its config cannot be read: " + err.Error()
 	}
 	return true, ""
+}
+
+// isDone tells whether a machine is left to its disk.
+func (s *Server) isDone(mac net.HardwareAddr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.options.Once {
+		return false
+	}
+	if s.argument != "" {
+		return s.installed[mac.String()]
+	}
+	_, served := s.served[mac.String()]
+	return served
 }
 
 // maxMentioned bounds how many machines are remembered that were told of.
@@ -195,6 +211,7 @@ func (s *Server) handler() http.Handler {
 		_, _ = io.WriteString(w, s.script())
 	})
 	mux.HandleFunc("GET /"+configFolder+"/{mac}", s.serveConfig)
+	mux.HandleFunc("POST /"+installedFolder+"/{mac}", s.hearInstalled)
 	return mux
 }
 
@@ -234,8 +251,8 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	log := s.options.Log.With("mac", mac.String(), "address", r.RemoteAddr)
-	if !s.claim(mac, r.RemoteAddr) {
-		log.Warn("a machine's config was asked for again and not handed out: start anew to let the machine have it")
+	if !s.claim(mac, hostOf(r)) {
+		log.Warn("the config of a machine that had it was asked for and not handed out: start anew to let the machine have it")
 		http.Error(w, "this config was handed out before", http.StatusGone)
 		return
 	}
@@ -261,16 +278,44 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// claim notes that a config is handed out; false if it was before, to another
-// address: who was cut off asks again.
-func (s *Server) claim(mac net.HardwareAddr, from string) bool {
-	host, _, err := net.SplitHostPort(from)
+// hearInstalled is told by a machine that has its config that it is installed.
+func (s *Server) hearInstalled(w http.ResponseWriter, r *http.Request) {
+	mac, err := net.ParseMAC(r.PathValue("mac"))
 	if err != nil {
-		host = from
+		http.NotFound(w, r)
+		return
 	}
 	s.mu.Lock()
+	from, served := s.served[mac.String()]
+	known := served && from == hostOf(r)
+	if known {
+		s.installed[mac.String()] = true
+	}
+	s.mu.Unlock()
+	if !known {
+		http.Error(w, "this address did not get the machine's config", http.StatusForbidden)
+		return
+	}
+	s.options.Log.Info("a machine is installed, and left to its disk", "mac", mac.String(), "address", r.RemoteAddr)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// hostOf is a client's address without its port.
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// claim notes that a config is handed out to an address; false if the machine has no
+// use for it any more. Who was cut off asks again.
+func (s *Server) claim(mac net.HardwareAddr, host string) bool {
+	done := s.isDone(mac)
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if had, served := s.served[mac.String()]; served && had != host && s.options.Once {
+	if done && s.served[mac.String()] != host {
 		return false
 	}
 	s.served[mac.String()] = host
