@@ -128,16 +128,17 @@ func podName(name string) string {
 }
 
 func (app *app) serviceLogs(ctx context.Context, name string, options *logsOptions) error {
-	if options.tail == 0 {
-		return usagef("--tail 0: a service's log is shown from its newest line at least")
-	}
 	nodes, err := app.fanOut(ctx)
 	if err != nil {
 		return err
 	}
 	return follow(ctx, nodes,
 		func(ctx context.Context, node *askedNode) (service.ServiceService_LogsClient, error) {
-			return node.Service.Logs(ctx, &service.LogsRequest{Name: name, Follow: options.follow, Tail: uint32(max(options.tail, 0))})
+			request := &service.LogsRequest{Name: name, Follow: options.follow}
+			if options.tail >= 0 {
+				request.Tail = new(uint32(options.tail))
+			}
+			return node.Service.Logs(ctx, request)
 		},
 		func(node *askedNode, line *service.LogsResponse) error {
 			if format := options.output.value; format != asTable {

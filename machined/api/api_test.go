@@ -262,7 +262,7 @@ func TestServices(t *testing.T) {
 	log, err := s.supervisor.Log("etcd")
 	must(t, err)
 	_, _ = log.Write([]byte("one\ntwo\n"))
-	logs, err = client.Logs(deadline(t), &service.LogsRequest{Name: "etcd", Tail: 1, Follow: true})
+	logs, err = client.Logs(deadline(t), &service.LogsRequest{Name: "etcd", Tail: new(uint32(1)), Follow: true})
 	must(t, err)
 	line, err := logs.Recv()
 	if err != nil || string(line.GetLine()) != "two" {

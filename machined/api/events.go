@@ -74,6 +74,9 @@ func (e *Events) Close() { e.ring.Close() }
 // Read sends the newest tail events (0: all), and with follow those to come. A
 // reader that is too slow sees a hole in the sequence numbers.
 func (e *Events) Read(ctx context.Context, tail int, follow bool, send func(*machine.Event) error) error {
+	if tail == 0 {
+		tail = -1
+	}
 	reader := e.ring.Reader(tail)
 	for {
 		event, _, err := reader.Next(ctx, follow)

@@ -81,7 +81,11 @@ func (s *serviceService) Logs(request *service.LogsRequest, stream grpc.ServerSt
 	if err != nil {
 		return serviceError(err)
 	}
-	return log.Read(stream.Context(), int(request.GetTail()), request.GetFollow(), func(line supervise.Line) error {
+	tail := -1
+	if request.Tail != nil {
+		tail = int(request.GetTail())
+	}
+	return log.Read(stream.Context(), tail, request.GetFollow(), func(line supervise.Line) error {
 		return stream.Send(&service.LogsResponse{Time: timestamppb.New(line.Time), Line: line.Text})
 	})
 }

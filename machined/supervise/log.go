@@ -84,7 +84,7 @@ func (l *Log) consume(r io.Reader) {
 // Close ends those who follow.
 func (l *Log) Close() { l.ring.Close() }
 
-// Read sends the newest tail lines (0: all that are kept), oldest first, and
+// Read sends the newest tail lines (negative: all that are kept), oldest first, and
 // with follow all that come after, until ctx ends or send fails. A reader too
 // slow for what is kept gets a line that says how many were dropped.
 func (l *Log) Read(ctx context.Context, tail int, follow bool, send func(Line) error) error {

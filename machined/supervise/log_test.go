@@ -29,7 +29,7 @@ func TestLogSplitsLines(t *testing.T) {
 	long := strings.Repeat("x", maxLogLine)
 	log.consume(strings.NewReader("one\n\n" + long + "yz\nlast, no line end"))
 	want := []string{"one", "", long, "yz", "last, no line end"}
-	if diff := cmp.Diff(want, texts(t, log, 0)); diff != "" {
+	if diff := cmp.Diff(want, texts(t, log, -1)); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(want, mirrored); diff != "" {
@@ -38,6 +38,9 @@ func TestLogSplitsLines(t *testing.T) {
 	if diff := cmp.Diff(want[3:], texts(t, log, 2)); diff != "" {
 		t.Error("tail:", diff)
 	}
+	if got := texts(t, log, 0); len(got) > 0 {
+		t.Errorf("of no lines: %q", got)
+	}
 }
 
 func TestLogIsBounded(t *testing.T) {
@@ -45,7 +48,7 @@ func TestLogIsBounded(t *testing.T) {
 	for i := range 3 * maxLogLines {
 		fmt.Fprintf(log, "line %d", i)
 	}
-	got := texts(t, log, 0)
+	got := texts(t, log, -1)
 	if len(got) != maxLogLines || got[len(got)-1] != fmt.Sprintf("line %d", 3*maxLogLines-1) {
 		t.Errorf("%d lines kept, the last is %q", len(got), got[len(got)-1])
 	}
@@ -54,7 +57,7 @@ func TestLogIsBounded(t *testing.T) {
 		_, _ = log.Write(big)
 	}
 	total := 0
-	for _, text := range texts(t, log, 0) {
+	for _, text := range texts(t, log, -1) {
 		total += len(text) + lineOverhead
 	}
 	if total > maxLogBytes || total < maxLogBytes/2 {
@@ -67,7 +70,7 @@ func TestLogIsBounded(t *testing.T) {
 
 func TestSlowFollowerIsTold(t *testing.T) {
 	ring := NewRing(4, 1<<20, func(int) int { return 1 })
-	reader := ring.Reader(0)
+	reader := ring.Reader(-1)
 	for i := range 10 {
 		ring.Append(func(uint64) int { return i })
 	}
@@ -80,7 +83,7 @@ func TestSlowFollowerIsTold(t *testing.T) {
 	fmt.Fprintln(log, "first")
 	enough := errors.New("enough")
 	var got []string
-	err = log.Read(t.Context(), 0, true, func(line Line) error {
+	err = log.Read(t.Context(), -1, true, func(line Line) error {
 		got = append(got, string(line.Text))
 		if len(got) == 1 { // while this reader is busy, what it reads next goes
 			for i := range maxLogLines + 5 {
@@ -105,7 +108,7 @@ func TestFollow(t *testing.T) {
 	got := make(chan string)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- log.Read(ctx, 0, true, func(line Line) error { got <- string(line.Text); return nil })
+		ended <- log.Read(ctx, -1, true, func(line Line) error { got <- string(line.Text); return nil })
 	}()
 	for _, want := range []string{"first", "second"} {
 		if text := <-got; text != want {

@@ -134,7 +134,7 @@ func lines(t *testing.T, s *Supervisor, name string) string {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	_ = log.Read(t.Context(), 0, false, func(line Line) error {
+	_ = log.Read(t.Context(), -1, false, func(line Line) error {
 		text.Write(append(line.Text, '\n'))
 		return nil
 	})

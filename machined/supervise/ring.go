@@ -68,12 +68,13 @@ func (r *Ring[T]) Close() {
 
 func (r *Ring[T]) held() int { return len(r.values) - r.start }
 
-// Reader starts reading at the newest tail values; 0 means at the oldest.
+// Reader starts reading at the newest tail values; a negative tail means at the
+// oldest.
 func (r *Ring[T]) Reader(tail int) *Reader[T] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := r.first
-	if tail > 0 && tail < r.held() {
+	if tail >= 0 && tail < r.held() {
 		next += uint64(r.held() - tail)
 	}
 	return &Reader[T]{ring: r, next: next}

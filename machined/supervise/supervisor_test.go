@@ -160,7 +160,7 @@ func awaitLine(t *testing.T, s *Supervisor, name, want string) {
 	log, err := s.Log(name)
 	must(t, err)
 	found := errors.New("found")
-	err = log.Read(testContext(t), 0, true, func(line Line) error {
+	err = log.Read(testContext(t), -1, true, func(line Line) error {
 		if string(line.Text) == want {
 			return found
 		}

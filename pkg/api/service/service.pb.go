@@ -536,8 +536,8 @@ type LogsRequest struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Keep the stream open and send new lines as they come.
 	Follow bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
-	// Send only the newest so many of the kept lines; zero means all of them.
-	Tail          uint32 `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`
+	// Send only the newest so many of the kept lines; none means all of them.
+	Tail          *uint32 `protobuf:"varint,3,opt,name=tail,proto3,oneof" json:"tail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -587,8 +587,8 @@ func (x *LogsRequest) GetFollow() bool {
 }
 
 func (x *LogsRequest) GetTail() uint32 {
-	if x != nil {
-		return x.Tail
+	if x != nil && x.Tail != nil {
+		return *x.Tail
 	}
 	return 0
 }
@@ -681,11 +681,12 @@ const file_pkg_api_service_service_proto_rawDesc = "" +
 	"\fStopResponse\"$\n" +
 	"\x0eRestartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x11\n" +
-	"\x0fRestartResponse\"M\n" +
+	"\x0fRestartResponse\"[\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +
-	"\x04tail\x18\x03 \x01(\rR\x04tail\"R\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x17\n" +
+	"\x04tail\x18\x03 \x01(\rH\x00R\x04tail\x88\x01\x01B\a\n" +
+	"\x05_tail\"R\n" +
 	"\fLogsResponse\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\fR\x04line2\x95\x03\n" +
@@ -754,6 +755,7 @@ func file_pkg_api_service_service_proto_init() {
 	if File_pkg_api_service_service_proto != nil {
 		return
 	}
+	file_pkg_api_service_service_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
