@@ -34,7 +34,7 @@ main.go:1
 		t.Error(diff)
 	}
 	var kept []string
-	err := memory.Read(t.Context(), 0, false, func(line supervise.Line) error {
+	err := memory.Read(t.Context(), -1, false, func(line supervise.Line) error {
 		kept = append(kept, string(line.Text))
 		return nil
 	})

@@ -287,6 +287,7 @@ func (n *node) Install(_ context.Context, request *installapi.InstallRequest, te
 	if err != nil {
 		return err
 	}
+	_ = n.reportInstalled(ctx) // it has logged why not
 	if err := n.restartInstalled(ctx); err != nil {
 		return err
 	}

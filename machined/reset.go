@@ -135,7 +135,7 @@ func (n *node) wipeDisk(ctx context.Context) error {
 	defer cancel()
 	n.events.Publish(api.KindMachine, "disk", "wiping", "")
 	erasing := storage.Erasing{Overwrite: n.stop.Overwrite, Progress: func(name string, percent int) {
-		n.events.Publish(api.KindMachine, "disk", "wiping", fmt.Sprintf("%s: %d %%", name, percent))
+		n.log.Info("overwriting", "partition", name, "done", fmt.Sprintf("%d %%", percent)) // nobody can ask any more
 	}}
 	if err := storage.Wipe(ctx, n.resetOptions(), erasing); err != nil {
 		return fmt.Errorf("some of the old data may be left on the disk: %w", err)

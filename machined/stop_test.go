@@ -110,8 +110,13 @@ func TestTimesOfTheWayDown(t *testing.T) {
 				all += longest
 			}
 		}
-		if got := (stopRequest{api.Stop{Kind: kind, Force: true, Overwrite: true}}).deadline(nil); got < all {
-			t.Errorf("%s: all of it within %s, but its phases may take %s", kind, got, all)
+		for overwrite, longer := range map[bool]time.Duration{true: 0, false: overwriteTime - wipeTime} {
+			if kind != api.StopReset {
+				longer = 0 // it wipes nothing
+			}
+			if got := (stopRequest{api.Stop{Kind: kind, Force: true, Overwrite: overwrite}}).deadline(nil); got < all-longer {
+				t.Errorf("%s, overwriting %t: all of it within %s, but its phases may take %s", kind, overwrite, got, all-longer)
+			}
 		}
 	}
 	// The table's own deadlines must not cut what a config may ask for.

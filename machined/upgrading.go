@@ -96,6 +96,9 @@ type slotsView struct{ *node }
 
 // Upgrade implements api.Upgrader.
 func (s slotsView) Upgrade(ctx context.Context, from io.Reader, options *upgradeapi.UpgradeOptions, tell func(*upgradeapi.UpgradeResponse) error) error {
+	if limit := options.GetDrainTimeout().AsDuration(); limit < 0 || limit > 0 && (options.GetStage() || options.GetForce()) {
+		return status.Error(codes.InvalidArgument, "a drain timeout is a time, and goes with neither stage nor force")
+	}
 	if !s.updating.CompareAndSwap(false, true) {
 		return upgrade.ErrBusy
 	}
@@ -174,7 +177,7 @@ const undrainTime = 30 * time.Second
 // the update that was written is called off.
 func (s slotsView) drainFirst(ctx context.Context, options *upgradeapi.UpgradeOptions) error {
 	limit := options.GetDrainTimeout().AsDuration()
-	if limit <= 0 || options.GetForce() || s.clusterView.Load() == nil {
+	if limit == 0 || s.clusterView.Load() == nil {
 		return nil
 	}
 	cluster := s.clusterView.Load().kubernetes
@@ -182,15 +185,24 @@ func (s slotsView) drainFirst(ctx context.Context, options *upgradeapi.UpgradeOp
 		s.log.Info(message)
 		s.events.Publish(api.KindMachine, "drain", "progress", message)
 	})
-	if err == nil || errors.Is(err, kubernetes.ErrAlone) {
+	waits := s.slots.Load().Waiting()
+	switch {
+	case s.Status().GetStage() == stopping:
+		return status.Error(codes.FailedPrecondition, "somebody else has had the node go down meanwhile; the update is booted if it was not called off")
+	case waits && (err == nil || errors.Is(err, kubernetes.ErrAlone)):
 		return nil
+	case waits:
+		if _, undo := s.slots.Load().Rollback(); undo != nil {
+			return status.Errorf(codes.Internal, "%v; the update cannot be called off, and is booted at the next restart: %v", err, undo)
+		}
+	default:
+		err = errors.New("somebody else has called the update off meanwhile")
 	}
 	// Also when the caller has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undrainTime)
 	defer cancel()
-	_, undo := s.slots.Load().Rollback()
-	if undo = errors.Join(undo, cluster.Stay(ctx)); undo != nil {
-		return status.Errorf(codes.Internal, "the node cannot be drained (%v), and not go back to what it was: %v", err, undo)
+	if stay := cluster.Stay(ctx); stay != nil {
+		s.log.Warn("the node takes no pods yet", "error", stay) // it does once the API server answers
 	}
 	message := fmt.Sprintf("%v; the update is called off, and the node goes on as it was", err)
 	s.events.Publish(api.KindMachine, "update", "undone", message)

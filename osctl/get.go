@@ -180,6 +180,11 @@ func (g *getting) one(ctx context.Context, selection *workload.Selection) error 
 	var pages [][]byte
 	for {
 		answer, err := g.node.Workload.Get(ctx, request)
+		if status.Code(err) == codes.Aborted && request.GetContinue() != "" {
+			// The server has forgotten what the list looked like.
+			request.Limit, request.Continue, pages = 0, "", nil
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -224,6 +229,7 @@ func (app *app) watch(ctx context.Context, node *client.Client, request *workloa
 		return each(stream, newRedrawnTable(app, printer).show)
 	}
 	return each(stream, func(change *workload.WatchResponse) error {
+		printer.kind = change.GetKind()
 		_, err := printer.print(app.stdout, change.GetJson())
 		return err
 	})

@@ -157,6 +157,23 @@ func TestGetJoinsThePagesOfAList(t *testing.T) {
 	}
 }
 
+// The server forgets what a list looked like after some minutes.
+func TestGetBeginsAListAnewThatWasForgotten(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		switch {
+		case request.GetContinue() != "":
+			return nil, status.Error(codes.Aborted, "the provided continue parameter is too old")
+		case request.GetLimit() > 0:
+			return &workload.GetResponse{Json: podTable("web-0"), Continue: "two"}, nil
+		}
+		return &workload.GetResponse{Json: podTable("web-0", "web-1")}, nil
+	}
+	if code := harness.run(t, "get", "pods", "--no-headers"); code != exitOK || strings.Count(harness.out.String(), "\n") != 2 {
+		t.Errorf("exit code %d, %q, %s", code, harness.out, harness.err)
+	}
+}
+
 func TestGetSaysThatThereIsNothing(t *testing.T) {
 	harness, node := newWorkloadHarness(t)
 	node.get = func(*workload.GetRequest) (*workload.GetResponse, error) {
@@ -216,6 +233,10 @@ func TestGetWatchPrintsTheHeaderOnce(t *testing.T) {
 	}
 	node.watch = []*workload.WatchResponse{{Type: "ADDED", Json: podTable("web-0")}, {Type: "MODIFIED", Json: text}}
 	harness.golden(t, "watch.txt", "get", "pods", "-w")
+	node.watch[0].Kind, node.watch[1].Kind = "pod", "pod"
+	if code := harness.run(t, "get", "pods", "-w", "--show-kind", "--no-headers"); code != exitOK || !strings.HasPrefix(harness.out.String(), "pod/web-0 ") || !strings.Contains(harness.out.String(), "\npod/web-1 ") {
+		t.Errorf("exit code %d, %q", code, harness.out)
+	}
 	if node.watched.GetSelection().GetResource() != "pods" {
 		t.Errorf("watched %v", node.watched)
 	}

@@ -45,7 +45,8 @@ PXE, or by iPXE. It needs the ports 67, 69 and 4011 of UDP, so run it as root.
 --configs names a folder of machine configs, each named after the MAC address of
 its machine: 52-54-00-ab-cd-01.yaml, or with colons. A machine with a config
 installs itself, tells when it is done, and is then left to boot from its disk; one
-that is cut off before begins anew.
+that is cut off before begins anew. To repair a machine's system (osctl install
+--repair) boot it with --again, or with --any and no --configs.
 Others are not answered, unless --any is given: they then wait in maintenance
 mode for osctl install, and nothing is written to their disks.
 

@@ -42,6 +42,7 @@ func terminalSize() (width, height int) {
 
 // show takes one change and draws the table anew.
 func (r *redrawnTable) show(change *workload.WatchResponse) error {
+	r.printer.kind = change.GetKind()
 	changed, err := r.printer.readTable(change.GetJson())
 	if err != nil {
 		return err

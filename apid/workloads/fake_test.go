@@ -48,6 +48,8 @@ type fakeAPI struct {
 	// conflict.
 	jsonPatches []string
 	conflicts   int
+	// forgets is how often a list is not gone on with.
+	forgets int
 	// exec serves the exec subresource.
 	exec http.Handler
 }
@@ -167,6 +169,11 @@ func (f *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
 	last := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 	if len(items) == 0 && !f.isResource(last) {
 		answer(w, http.StatusNotFound, notFound(r.URL.Path))
+		return
+	}
+	if r.URL.Query().Get("continue") != "" && f.forgets > 0 {
+		f.forgets--
+		answer(w, http.StatusGone, failure(http.StatusGone, metav1.StatusReasonExpired, "the provided continue parameter is too old"))
 		return
 	}
 	items, more := pageOf(r, items)

@@ -207,7 +207,7 @@ func read(ctx context.Context, request *rest.Request) ([]byte, error) {
 
 func tooLarge() error {
 	return status.Errorf(codes.ResourceExhausted,
-		"the answer is larger than %d MiB: ask for fewer objects at a time (--chunk-size), or select less by namespace, label or name", maxResponse>>20)
+		"the answer is larger than %d MiB: ask for fewer objects at a time (get --chunk-size), or select less by namespace, label or name", maxResponse>>20)
 }
 
 // join makes one answer of several: a Table of all rows, a List, or the object

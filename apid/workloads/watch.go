@@ -28,8 +28,9 @@ import (
 const minWatch = time.Second
 
 // Watch implements WorkloadService. It sends the objects that exist, then what
-// changes. With tables, the first message holds all rows that exist, if only
-// none, and the column definitions; later ones may leave the definitions out.
+// changes. With tables, the first messages hold the rows that exist, pageSize of
+// them each, if only none, and the column definitions; later ones may leave the
+// definitions out.
 func (s *Server) Watch(request *workloadpb.WatchRequest, stream grpc.ServerStreamingServer[workloadpb.WatchResponse]) error {
 	ctx := stream.Context()
 	session, err := s.session(ctx)
@@ -44,8 +45,9 @@ func (s *Server) Watch(request *workloadpb.WatchRequest, stream grpc.ServerStrea
 		return invalid("watch takes one name, or a selector")
 	}
 	w := &watcher{query: q, onlyChanges: request.GetOnlyChanges(), seen: make(map[types.UID]metav1.PartialObjectMetadata)}
+	label := kindLabel(q.mapping)
 	w.send = func(kind apiwatch.EventType, object []byte) error {
-		return stream.Send(&workloadpb.WatchResponse{Type: string(kind), Json: object})
+		return stream.Send(&workloadpb.WatchResponse{Type: string(kind), Json: object, Kind: label})
 	}
 	return statusOf(w.run(ctx))
 }
@@ -68,17 +70,21 @@ func (w *watcher) selected() *rest.Request {
 	return w.list()
 }
 
+// relistTries is how often a list begins anew that the API server forgot before all
+// pages of it were read: the client may be slow to take them.
+const relistTries = 3
+
 // run lists and then watches, until the client or the API server is gone. The
 // API server ends every watch after some time, and forgets old versions.
 func (w *watcher) run(ctx context.Context) error {
-	if err := w.relist(ctx); err != nil {
+	if err := w.catchUp(ctx); err != nil {
 		return err
 	}
 	for {
 		began := time.Now()
 		err := w.follow(ctx)
 		if apierrors.IsGone(err) || apierrors.IsResourceExpired(err) {
-			err = w.relist(ctx)
+			err = w.catchUp(ctx)
 		}
 		if err != nil {
 			return err
@@ -161,10 +167,22 @@ func (w *watcher) pass(kind apiwatch.EventType, object json.RawMessage) error {
 	return w.send(kind, object)
 }
 
+// catchUp lists until a list came to its end.
+func (w *watcher) catchUp(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := w.relist(ctx)
+		if try == relistTries || !apierrors.IsGone(err) && !apierrors.IsResourceExpired(err) {
+			return err
+		}
+	}
+}
+
 // relist sends how the objects that exist differ from those the client has
 // seen; the first time, all of them.
 func (w *watcher) relist(ctx context.Context) error {
-	first, gone, version := w.version == "", w.seen, ""
+	// One that came to no end has shown some of them, unless only changes are shown.
+	first := w.version == "" && (w.onlyChanges || len(w.seen) == 0)
+	gone, version := w.seen, ""
 	var columns []metav1.TableColumnDefinition
 	w.seen = make(map[types.UID]metav1.PartialObjectMetadata, len(gone))
 	err := w.eachPage(ctx, w.selected, func(answer []byte, p page) error {
@@ -181,6 +199,9 @@ func (w *watcher) relist(ctx context.Context) error {
 		return w.sendDifference(gone, p)
 	})
 	if err != nil {
+		for uid, object := range gone { // they may be gone, and may come yet
+			w.seen[uid] = object
+		}
 		return err
 	}
 	w.version = version

@@ -115,6 +115,27 @@ func TestWatchBeginsWithAllPages(t *testing.T) {
 	}
 }
 
+// The API server forgets a list before its last page was asked for.
+func TestWatchBeginsAListAnewThatWasForgotten(t *testing.T) {
+	for output, lines := range map[workloadpb.Output]int{
+		workloadpb.Output_OUTPUT_OBJECTS: pageSize + 1, workloadpb.Output_OUTPUT_TABLE: 2, // a page, and the row that is left
+	} {
+		f := withManyPods(pageSize + 1)
+		f.forgets = 1
+		seen := map[string]int{}
+		for _, line := range watchLines(t, f.serve(t), &workloadpb.WatchRequest{
+			Selection: &workloadpb.Selection{Resource: "pods"}, Output: output,
+		}, lines) {
+			for _, name := range strings.Split(line[strings.LastIndex(line, " ")+1:], ",") {
+				seen[name]++
+			}
+		}
+		if len(seen) != pageSize+1 || f.forgets != 0 {
+			t.Errorf("%s: %d pods, want %d", output, len(seen), pageSize+1)
+		}
+	}
+}
+
 func TestWatchOfChangesAlone(t *testing.T) {
 	for output, want := range map[workloadpb.Output][]string{
 		workloadpb.Output_OUTPUT_OBJECTS: {"MODIFIED Pod web"},

@@ -83,7 +83,7 @@ func (page *page) fields(path string, value reflect.Value) {
 			page.undescribed = append(page.undescribed, path+name)
 		}
 		shown := typeName(field.Type)
-		fmt.Fprintf(page, "| `%s` | %s | %s | %s |\n", path+name, shown, defaultText(value.Field(i), options), meaning)
+		fmt.Fprintf(page, "| `%s` | %s | %s | %s |\n", path+name, shown, defaultText(value.Field(i), options), strings.ReplaceAll(meaning, "|", `\|`))
 		if field.Type.Kind() == reflect.Map && shown != "names and texts" {
 			below, brackets = reflect.Zero(field.Type.Elem()), ".NAME"
 		}

@@ -40,6 +40,8 @@ var goodConfig = sync.OnceValue(func() string {
 type answers struct {
 	list  []answer
 	asked []string
+	// methods are those of the requests.
+	methods []string
 }
 
 type answer struct {
@@ -51,6 +53,7 @@ type answer struct {
 
 func (server *answers) RoundTrip(request *http.Request) (*http.Response, error) {
 	server.asked = append(server.asked, request.URL.String())
+	server.methods = append(server.methods, request.Method)
 	now := server.list[0]
 	if len(server.list) > 1 {
 		server.list = server.list[1:]

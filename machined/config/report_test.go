@@ -35,7 +35,10 @@ func TestReportInstalled(t *testing.T) {
 				if len(server.asked) != test.asked {
 					t.Errorf("asked %q", server.asked)
 				}
-				for _, asked := range server.asked {
+				for i, asked := range server.asked {
+					if server.methods[i] != http.MethodPost {
+						t.Errorf("asked by %s", server.methods[i])
+					}
 					if strings.Contains(test.url, "${uuid}") && asked != "http://10.0.0.1/installed/6E5C-01" {
 						t.Errorf("asked %q", asked)
 					}

@@ -60,7 +60,7 @@ type Erasing struct {
 	Progress func(partition string, percent int)
 }
 
-// progressStep is in percent: what is told goes to a console and to a bounded list.
+// progressStep is in percent: what is told goes to the console.
 const progressStep = 5
 
 // Wipe condemns the partitions and erases what is on them: all of STATE, and all

@@ -47,6 +47,8 @@ type Upgrader struct {
 	// writing tells that an update is being written, which takes long.
 	writing   atomic.Bool
 	probation atomic.Bool
+	// uncounted tells that META does not take that this update was booted.
+	uncounted atomic.Bool
 
 	mu     sync.Mutex // guards the record, the ESP and META
 	record Record
@@ -106,6 +108,7 @@ func (u *Upgrader) judgeByRecord(record Record) {
 	u.probation.Store(true)
 	last.beginAttempt()
 	if err := u.writeRecord(); err != nil {
+		u.uncounted.Store(true)
 		u.options.Log.Error("that this update was booted is not remembered", "error", err)
 	}
 }
@@ -116,7 +119,7 @@ func (u *Upgrader) Counted() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	last := u.record.Update
-	return u.probation.Load() && last != nil && last.Slot == u.options.Slot && len(last.Attempts) <= tries
+	return u.probation.Load() && !u.uncounted.Load() && last != nil && last.Slot == u.options.Slot && len(last.Attempts) <= tries
 }
 
 func (u *Upgrader) esp(flags uintptr, do func(entries.Folder) error) error {
@@ -163,6 +166,12 @@ func (u *Upgrader) Last() *Update {
 	}
 	last := *u.record.Update
 	return &last
+}
+
+// Waiting tells whether an update waits in the other slot for its first boot.
+func (u *Upgrader) Waiting() bool {
+	last := u.Last()
+	return last != nil && last.Outcome == Pending && last.Slot != u.options.Slot
 }
 
 // Note remembers how far the boot of an image on probation got, for whoever is

@@ -144,7 +144,7 @@ func TestASignedImageStaysAsItIs(t *testing.T) {
 		t.Fatalf("a signed image is served as it is: %v", err)
 	}
 	// It cannot be asked to tell of its installation.
-	if server.isDone(knownMAC) || !server.claim(knownMAC, "192.0.2.7") || !server.isDone(knownMAC) {
+	if _, ok := server.claim(knownMAC, "192.0.2.7"); !ok || !server.isDone(knownMAC) {
 		t.Error("a machine is not left to its disk once it has its config")
 	}
 }
@@ -418,12 +418,25 @@ func TestServe(t *testing.T) {
 	if code, text := get(t, base+"configs/"+knownMAC.String()); code != http.StatusGone || strings.Contains(string(text), "Machine") {
 		t.Errorf("another address asks for it: %d %s", code, text)
 	}
-	if code := installed(); code != http.StatusForbidden {
-		t.Errorf("another address says that it is installed: %d", code)
+	if code := installed(); code != http.StatusNoContent { // from the address in its config
+		t.Errorf("it says that it is installed from another address: %d", code)
 	}
 	for _, mac := range []string{"02:00:00:00:00:09", "none"} {
 		if code, _ := get(t, base+"configs/"+mac); code != http.StatusNotFound {
 			t.Errorf("config of %s: %d", mac, code)
+		}
+	}
+}
+
+// A machine that is to be booted however often it was installed is not asked to tell.
+func TestServeAgain(t *testing.T) {
+	server := testServer(t, nil)
+	if strings.Contains(server.argument, "keelson.installed") || !strings.Contains(server.argument, "keelson.config") {
+		t.Errorf("argument %q", server.argument)
+	}
+	for range 2 {
+		if _, ok := server.claim(knownMAC, "192.0.2.7"); !ok || server.isDone(knownMAC) {
+			t.Error("it is left to its disk")
 		}
 	}
 }

@@ -75,7 +75,10 @@ func New(options Options) (*Server, error) {
 	s := &Server{options: options, served: map[string]string{}, installed: map[string]bool{}, mentioned: map[string]string{}}
 	if options.Config != nil && !options.Image.Signed() {
 		// machined replaces ${mac}; iPXE does so before.
-		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}") + " keelson.installed=" + s.url(installedFolder+"/${mac}")
+		s.argument = "keelson.config=" + s.url(configFolder+"/${mac}")
+		if options.Once { // else whoever tells would be booted again, and tell again
+			s.argument += " keelson.installed=" + s.url(installedFolder+"/${mac}")
+		}
 	}
 	if _, err := options.Image.WithArgument(s.argument); err != nil {
 		return nil, err
@@ -251,7 +254,8 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	log := s.options.Log.With("mac", mac.String(), "address", r.RemoteAddr)
-	if !s.claim(mac, hostOf(r)) {
+	before, ok := s.claim(mac, hostOf(r))
+	if !ok {
 		log.Warn("the config of a machine that had it was asked for and not handed out: start anew to let the machine have it")
 		http.Error(w, "this config was handed out before", http.StatusGone)
 		return
@@ -273,12 +277,15 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 		s.unclaim(mac)
 		log.Warn("a machine did not get its config", "error", err)
 		http.Error(w, "the config cannot be read", http.StatusInternalServerError)
+	case before != "" && before != hostOf(r):
+		log.Warn("a machine's config is handed out to another address than before: if it was not the machine that asked, make new secrets", "before", before)
 	default:
 		log.Info("a machine has its config")
 	}
 }
 
-// hearInstalled is told by a machine that has its config that it is installed.
+// hearInstalled is told by a machine that has its config that it is installed. By
+// then it may have the address of its config, so that its own is none to go by.
 func (s *Server) hearInstalled(w http.ResponseWriter, r *http.Request) {
 	mac, err := net.ParseMAC(r.PathValue("mac"))
 	if err != nil {
@@ -286,14 +293,13 @@ func (s *Server) hearInstalled(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	from, served := s.served[mac.String()]
-	known := served && from == hostOf(r)
-	if known {
+	_, served := s.served[mac.String()]
+	if served {
 		s.installed[mac.String()] = true
 	}
 	s.mu.Unlock()
-	if !known {
-		http.Error(w, "this address did not get the machine's config", http.StatusForbidden)
+	if !served {
+		http.Error(w, "this machine has not got its config here", http.StatusForbidden)
 		return
 	}
 	s.options.Log.Info("a machine is installed, and left to its disk", "mac", mac.String(), "address", r.RemoteAddr)
@@ -309,17 +315,19 @@ func hostOf(r *http.Request) string {
 	return host
 }
 
-// claim notes that a config is handed out to an address; false if the machine has no
-// use for it any more. Who was cut off asks again.
-func (s *Server) claim(mac net.HardwareAddr, host string) bool {
+// claim notes that a config is handed out to an address, and returns the one that had
+// it before; not ok if the machine has no use for it any more. Who was cut off asks
+// again.
+func (s *Server) claim(mac net.HardwareAddr, host string) (before string, ok bool) {
 	done := s.isDone(mac)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if done && s.served[mac.String()] != host {
-		return false
+	before = s.served[mac.String()]
+	if done && before != host {
+		return before, false
 	}
 	s.served[mac.String()] = host
-	return true
+	return before, true
 }
 
 func (s *Server) unclaim(mac net.HardwareAddr) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,8 @@ const (
 	attributes = 4
 )
 
-// ErrUntrusted says that the firmware would not start an image.
+// ErrUntrusted says that the firmware would not start an image. What it has revoked
+// (its variable dbx) is not looked at.
 var ErrUntrusted = errors.New("the firmware has no key that signed it, and Secure Boot is on")
 
 // Trust is whose images are started.
@@ -55,10 +57,11 @@ func Firmware(machine host.OS) (*Trust, error) {
 		return nil, errors.New("read the firmware's keys: the variable is cut short")
 	}
 	t := &Trust{}
-	// An error is a kind of entry that the library does not know: it has read those
-	// before it.
-	lists, _ := signature.ReadSignatureDatabase(bytes.NewReader(content[attributes:]))
-	for _, list := range lists {
+	for _, text := range split(content[attributes:]) {
+		list, err := signature.ReadSignatureList(bytes.NewReader(text))
+		if err != nil {
+			continue // of a kind that the library does not know
+		}
 		for _, entry := range list.Signatures {
 			switch list.SignatureType {
 			case signature.CERT_X509_GUID:
@@ -71,6 +74,20 @@ func Firmware(machine host.OS) (*Trust, error) {
 		}
 	}
 	return t, nil
+}
+
+// split cuts the variable into its lists: each begins with an EFI_SIGNATURE_LIST,
+// which has its size behind a GUID.
+func split(content []byte) (lists [][]byte) {
+	const header, sizeAt = 28, 16
+	for len(content) >= header {
+		size := binary.LittleEndian.Uint32(content[sizeAt:])
+		if size < header || uint64(size) > uint64(len(content)) {
+			break
+		}
+		lists, content = append(lists, content[:size]), content[size:]
+	}
+	return lists
 }
 
 // Add trusts who signed an image that the firmware has started: a shim has keys that
@@ -96,15 +113,23 @@ func (t *Trust) Check(image io.ReaderAt) error {
 	if slices.ContainsFunc(t.digests, func(known []byte) bool { return bytes.Equal(known, digest) }) {
 		return nil
 	}
+	var wrong []error
 	for _, one := range signatures {
 		if !bytes.Equal(one.Digest, digest) {
 			continue // it was signed, and changed since
 		}
 		for _, certificate := range t.leadingTo(one.Pkcs.Certs) {
-			if ok, err := one.Pkcs.Verify(certificate); ok && err == nil {
+			ok, err := one.Pkcs.Verify(certificate)
+			if ok && err == nil {
 				return nil
 			}
+			if err != nil {
+				wrong = append(wrong, err)
+			}
 		}
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return fmt.Errorf("%w (%w)", ErrUntrusted, err)
 	}
 	return ErrUntrusted
 }
@@ -141,11 +166,10 @@ func read(image io.ReaderAt) (program *authenticode.PECOFFBinary, signatures []*
 		return nil, nil, fmt.Errorf("read its signatures: %w", err)
 	}
 	for _, text := range texts {
-		one, err := authenticode.ParseAuthenticode(text.Certificate)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read its signature: %w", err)
+		// One that is not understood vouches for nothing; another may.
+		if one, err := authenticode.ParseAuthenticode(text.Certificate); err == nil {
+			signatures = append(signatures, one)
 		}
-		signatures = append(signatures, one)
 	}
 	return program, signatures, nil
 }

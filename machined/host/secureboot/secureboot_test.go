@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/big"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -104,7 +105,10 @@ func firmware(t *testing.T, certificates []*signer, digests ...[]byte) *hosttest
 	for _, digest := range digests {
 		add(signature.CERT_SHA256_GUID, digest)
 	}
-	content := append([]byte{0x27, 0, 0, 0}, all.Bytes()...)
+	// A list of a kind that nobody knows comes first, and half a one last.
+	strange := make([]byte, 28+5)
+	strange[16] = byte(len(strange))
+	content := slices.Concat([]byte{0x27, 0, 0, 0}, strange, all.Bytes(), strange[:30])
 	return &hosttest.OS{Files: fstest.MapFS{variables[1:] + "/" + db: {Data: content}}}
 }
 

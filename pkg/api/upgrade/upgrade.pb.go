@@ -149,7 +149,8 @@ type UpgradeOptions struct {
 	// Drain before it is decided that the node restarts, for as long as this: when
 	// pods are left then, the update is called off, the node stays what it is, and the
 	// error is FailedPrecondition. Zero means to drain on the way down, which goes on
-	// when the config's time is over. Not with stage or force.
+	// when the config's time is over. A node that loses its power meanwhile boots the
+	// update. InvalidArgument with stage or force.
 	DrainTimeout  *durationpb.Duration `protobuf:"bytes,4,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -861,7 +861,9 @@ type WatchResponse struct {
 	// "ADDED", "MODIFIED", "DELETED"
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// A Table with the changed rows, or the object, in JSON.
-	Json          []byte `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`
+	Json []byte `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`
+	// What precedes the slash in the objects' full names, as GetResponse has it.
+	Kind          string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -908,6 +910,13 @@ func (x *WatchResponse) GetJson() []byte {
 		return x.Json
 	}
 	return nil
+}
+
+func (x *WatchResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
 }
 
 type DeleteRequest struct {
@@ -1771,10 +1780,11 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\fWatchRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12!\n" +
-	"\fonly_changes\x18\x03 \x01(\bR\vonlyChanges\"7\n" +
+	"\fonly_changes\x18\x03 \x01(\bR\vonlyChanges\"K\n" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json\"\xa6\x03\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\"\xa6\x03\n" +
 	"\rDeleteRequest\x12;\n" +
 	"\tmanifests\x18\x01 \x03(\v2\x1d.keelson.workload.v1.ManifestR\tmanifests\x12>\n" +
 	"\n" +
