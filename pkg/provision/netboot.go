@@ -51,7 +51,7 @@ func newBootServer(dir string, s spec, sw *vnet.Switch, log *slog.Logger) (_ *bo
 		return nil, errors.Join(err, b.image.Close())
 	}
 	b.server, err = netboot.New(netboot.Options{
-		Image: b.image, Address: netip.AddrPortFrom(address.Addr(), httpPort), Any: true, Log: log,
+		Image: b.image, Address: netip.AddrPortFrom(address.Addr(), httpPort), Any: true, Once: true, Log: log,
 		Config: func(mac net.HardwareAddr) ([]byte, error) { return configOf(dir, s.Nodes, mac) },
 	})
 	if err == nil {
