@@ -174,7 +174,7 @@ func (app *app) selected(command *cobra.Command, selection *selectionFlags, mani
 // one prints one selection.
 func (g *getting) one(ctx context.Context, selection *workload.Selection) error {
 	request := &workload.GetRequest{
-		Selection: selection, Output: g.printer.wants(), IncludeObjects: g.printer.options.sortBy != "",
+		Selection: selection, Output: g.printer.wants(), IncludeObjects: g.printer.options.sortBy != "", ColumnsOnly: g.printer.readsColumnsOnly(),
 		IgnoreNotFound: g.ignoreNotFound, Limit: g.chunkSize,
 	}
 	var pages [][]byte

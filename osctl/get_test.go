@@ -157,6 +157,27 @@ func TestGetJoinsThePagesOfAList(t *testing.T) {
 	}
 }
 
+// Most tables need nothing of the objects themselves, which are ten times as large.
+func TestGetAsksForNoMoreThanIsShown(t *testing.T) {
+	harness, node := newWorkloadHarness(t)
+	columnsOnly := false
+	node.get = func(request *workload.GetRequest) (*workload.GetResponse, error) {
+		columnsOnly = request.GetColumnsOnly()
+		if request.GetOutput() == workload.Output_OUTPUT_TABLE {
+			return &workload.GetResponse{Json: podTable("web-0"), Kind: "pod"}, nil
+		}
+		return &workload.GetResponse{Json: []byte(podList)}, nil
+	}
+	for args, want := range map[string]bool{
+		"": true, "-o wide": true, "--show-kind": true, "-A": false, "-L app": false, "--show-labels": false,
+		"--sort-by .metadata.name": false, "-o json": false, "-o name": false,
+	} {
+		if code := harness.run(t, append([]string{"get", "pods"}, strings.Fields(args)...)...); code != exitOK || columnsOnly != want {
+			t.Errorf("%s: exit code %d, columns only %t", args, code, columnsOnly)
+		}
+	}
+}
+
 // The server forgets what a list looked like after some minutes.
 func TestGetBeginsAListAnewThatWasForgotten(t *testing.T) {
 	harness, node := newWorkloadHarness(t)

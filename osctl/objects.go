@@ -124,6 +124,12 @@ func (printer *objectPrinter) isTable() bool {
 	return printer.format == asTable || printer.format == asWide
 }
 
+// readsColumnsOnly tells whether nothing of a table's objects is shown or sorted by.
+func (printer *objectPrinter) readsColumnsOnly() bool {
+	o := printer.options
+	return printer.isTable() && !o.namespaces && !o.showLabels && len(o.labelColumns) == 0 && o.sortBy == ""
+}
+
 // wants is what to ask the server for.
 func (printer *objectPrinter) wants() workload.Output {
 	if printer.isTable() {
@@ -275,6 +281,7 @@ func (printer *objectPrinter) readTable(text []byte) (*metav1.Table, error) {
 	printer.columns = table.ColumnDefinitions
 	for i := range table.Rows {
 		row := &table.Rows[i]
+		printer.qualify(table, row)
 		if len(row.Object.Raw) == 0 {
 			continue
 		}
@@ -283,7 +290,6 @@ func (printer *objectPrinter) readTable(text []byte) (*metav1.Table, error) {
 			return nil, fmt.Errorf("read the node's answer: %w", err)
 		}
 		row.Object.Object = object
-		printer.qualify(table, row)
 	}
 	return table, nil
 }

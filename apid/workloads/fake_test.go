@@ -180,6 +180,11 @@ func (f *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
 	if asTable {
 		table := tableOf(strconv.Itoa(f.version), items...)
 		table.Continue = more
+		if r.URL.Query().Get("includeObject") == string(metav1.IncludeNone) {
+			for i := range table.Rows {
+				table.Rows[i].Object.Raw = nil
+			}
+		}
 		answer(w, http.StatusOK, table)
 		return
 	}

@@ -1,6 +1,7 @@
 package workloads
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,7 +45,14 @@ func (s *Server) Get(ctx context.Context, request *workloadpb.GetRequest) (*work
 	if err != nil {
 		return nil, err
 	}
-	q.whole = request.GetIncludeObjects()
+	switch {
+	case request.GetIncludeObjects() && request.GetColumnsOnly():
+		return nil, invalid("columns only, and objects included: ask for one of them")
+	case request.GetIncludeObjects():
+		q.rows = metav1.IncludeObject
+	case request.GetColumnsOnly():
+		q.rows = metav1.IncludeNone
+	}
 	q.limit, q.from = int(request.GetLimit()), request.GetContinue()
 	answers, missing, err := q.fetch(ctx)
 	if err != nil {
@@ -76,8 +84,8 @@ type query struct {
 	mapping   *meta.RESTMapping
 	selection *workloadpb.Selection
 	accept    string
-	// whole asks for whole objects in a table's rows.
-	whole bool
+	// rows is what of the objects is in a table's rows; empty is their metadata.
+	rows metav1.IncludeObjectPolicy
 	// limit and from are the part of a list that is asked for.
 	limit int
 	from  string
@@ -133,8 +141,8 @@ func (q *query) request(name ...string) *rest.Request {
 	if len(name) == 1 {
 		request.Name(name[0])
 	}
-	if q.whole && q.isTable() {
-		request.Param("includeObject", string(metav1.IncludeObject))
+	if q.rows != "" && q.isTable() {
+		request.Param("includeObject", string(q.rows))
 	}
 	return request
 }
@@ -231,13 +239,29 @@ func (q *query) join(answers [][]byte) ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// continueOf is what a list says to go on from for more of it.
+// continueOf is what a list says to go on from for more of it. That comes early in
+// it, and the rest is not read.
 func continueOf(answer []byte) (string, error) {
-	var list struct {
-		Metadata metav1.ListMeta `json:"metadata"`
+	decoder := json.NewDecoder(bytes.NewReader(answer))
+	if _, err := decoder.Token(); err != nil { // the brace
+		return "", err
 	}
-	err := json.Unmarshal(answer, &list)
-	return list.Metadata.Continue, err
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return "", err
+		}
+		if name == "metadata" {
+			var list metav1.ListMeta
+			err := decoder.Decode(&list)
+			return list.Continue, err
+		}
+		var other json.RawMessage
+		if err := decoder.Decode(&other); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
 }
 
 func joinTables(tables [][]byte) ([]byte, error) {

@@ -156,6 +156,23 @@ func TestGetOfNamesThatAreNotAllThere(t *testing.T) {
 	}
 }
 
+func TestGetOfColumnsOnly(t *testing.T) {
+	client := withPods().serve(t)
+	for only, want := range map[bool]bool{true: false, false: true} {
+		got, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: "pods"}, ColumnsOnly: only})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := strings.Contains(string(got.GetJson()), "PartialObjectMetadata"); has != want {
+			t.Errorf("columns only %t: %s", only, got.GetJson())
+		}
+	}
+	_, err := client.Get(testContext(t), &workloadpb.GetRequest{Selection: &workloadpb.Selection{Resource: "pods"}, ColumnsOnly: true, IncludeObjects: true})
+	if status.Code(err) != codes.InvalidArgument {
+		t.Errorf("both: %v", err)
+	}
+}
+
 func TestGetOfPages(t *testing.T) {
 	client := withManyPods(5).serve(t)
 	for output, items := range map[workloadpb.Output]string{

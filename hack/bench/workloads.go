@@ -128,7 +128,7 @@ func measureWorkloads(ctx context.Context, artifacts string) (_ *Workloads, err 
 	}
 	w.APIListSeconds, err = medianOf(listRuns, func() error {
 		_, err := node.Workload.Get(ctx, &workload.GetRequest{
-			Selection: &workload.Selection{Resource: "pods", Namespace: workloadsNamespace}, Output: workload.Output_OUTPUT_TABLE,
+			Selection: &workload.Selection{Resource: "pods", Namespace: workloadsNamespace}, Output: workload.Output_OUTPUT_TABLE, ColumnsOnly: true,
 		})
 		return err
 	})

@@ -637,6 +637,9 @@ type GetRequest struct {
 	Output    Output                 `protobuf:"varint,2,opt,name=output,proto3,enum=keelson.workload.v1.Output" json:"output,omitempty"`
 	// Put the whole objects into a table's rows, not their metadata only.
 	IncludeObjects bool `protobuf:"varint,3,opt,name=include_objects,json=includeObjects,proto3" json:"include_objects,omitempty"`
+	// Leave the objects out of a table's rows, their metadata too: it is a tenth of the
+	// size then.
+	ColumnsOnly bool `protobuf:"varint,7,opt,name=columns_only,json=columnsOnly,proto3" json:"columns_only,omitempty"`
 	// A name that does not exist is no error.
 	IgnoreNotFound bool `protobuf:"varint,4,opt,name=ignore_not_found,json=ignoreNotFound,proto3" json:"ignore_not_found,omitempty"`
 	// Objects of a list in one answer at most; zero means all, which fails where
@@ -695,6 +698,13 @@ func (x *GetRequest) GetOutput() Output {
 func (x *GetRequest) GetIncludeObjects() bool {
 	if x != nil {
 		return x.IncludeObjects
+	}
+	return false
+}
+
+func (x *GetRequest) GetColumnsOnly() bool {
+	if x != nil {
+		return x.ColumnsOnly
 	}
 	return false
 }
@@ -1763,12 +1773,13 @@ const file_pkg_api_workload_workload_proto_rawDesc = "" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12%\n" +
 	"\x0eall_namespaces\x18\x04 \x01(\bR\rallNamespaces\x12%\n" +
 	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\x12%\n" +
-	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\x84\x02\n" +
+	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"\xa7\x02\n" +
 	"\n" +
 	"GetRequest\x12<\n" +
 	"\tselection\x18\x01 \x01(\v2\x1e.keelson.workload.v1.SelectionR\tselection\x123\n" +
 	"\x06output\x18\x02 \x01(\x0e2\x1b.keelson.workload.v1.OutputR\x06output\x12'\n" +
-	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\x12(\n" +
+	"\x0finclude_objects\x18\x03 \x01(\bR\x0eincludeObjects\x12!\n" +
+	"\fcolumns_only\x18\a \x01(\bR\vcolumnsOnly\x12(\n" +
 	"\x10ignore_not_found\x18\x04 \x01(\bR\x0eignoreNotFound\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1a\n" +
 	"\bcontinue\x18\x06 \x01(\tR\bcontinue\"n\n" +
