@@ -106,7 +106,11 @@ func (n *node) isInstalledAlready(ctx context.Context, failed error) bool {
 		return false
 	}
 	kept, err := storage.ReadConfig(ctx, n.storageOptions(n.config))
-	return err == nil && n.isOfThisCluster(kept)
+	if err != nil {
+		return false
+	}
+	own, err := n.isOfThisCluster(kept)
+	return err == nil && own
 }
 
 // reportInstalled tells the boot server, if there is one, to leave this machine to its
@@ -133,19 +137,20 @@ func (n *node) restartInstalled(ctx context.Context) error {
 // mayReplace refuses to have a node of the same cluster wiped that nobody asked for
 // just now: a medium was left in, or the boot server still knows the machine.
 func (n *node) mayReplace(kept []byte) error {
-	if _, err := machineconfig.Decode("the config on STATE", bytes.NewReader(kept)); err != nil {
-		return err
+	own, err := n.isOfThisCluster(kept)
+	if err == nil && own {
+		err = errors.New("it is of this cluster; osctl reset takes a node out of it")
 	}
-	if n.isOfThisCluster(kept) {
-		return errors.New("it is of this cluster; osctl reset takes a node out of it")
-	}
-	return nil
+	return err
 }
 
 // isOfThisCluster tells whether a config has the secrets of the node's own.
-func (n *node) isOfThisCluster(kept []byte) bool {
+func (n *node) isOfThisCluster(kept []byte) (bool, error) {
 	config, err := machineconfig.Decode("the config on STATE", bytes.NewReader(kept))
-	return err == nil && config.Secrets != nil && n.config.Secrets != nil && config.Secrets.OSCA.Cert == n.config.Secrets.OSCA.Cert
+	if err != nil {
+		return false, err
+	}
+	return config.Secrets != nil && n.config.Secrets != nil && config.Secrets.OSCA.Cert == n.config.Secrets.OSCA.Cert, nil
 }
 
 // installWait is how long an installation waits for another one, which mostly is the

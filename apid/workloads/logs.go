@@ -25,10 +25,10 @@ const (
 	// message, in bytes.
 	chunkSize = 32 << 10
 	// defaultFollowed is how many pods one call follows the logs of if it does not say,
-	// maxFollowed the most that it may say, and maxLogs how many containers of each on
+	// maxFollowed the most that it may say, and logsPerPod how many containers of each on
 	// average: each takes a connection for as long as it is followed. Logs that are not
 	// are read one after the other.
-	defaultFollowed, maxFollowed, maxLogs = 20, 100, 3
+	defaultFollowed, maxFollowed, logsPerPod = 20, 100, 3
 )
 
 // logStream is the client's end of Logs.
@@ -113,7 +113,7 @@ func (s *session) logs(ctx context.Context, request *workloadpb.LogsRequest) ([]
 			logs = append(logs, containerLog{found.Name, container, s.logRequest(found.Name, container, request)})
 		}
 	}
-	if most := maxLogs * mostFollowed(request); request.GetFollow() && len(logs) > most {
+	if most := logsPerPod * mostFollowed(request); request.GetFollow() && len(logs) > most {
 		return nil, invalid("these are the logs of %d containers, and at most %d are followed at once: select less, name a container, or do not follow",
 			len(logs), most)
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -104,8 +105,10 @@ func testRolledUpgrade(t *testing.T, bundle string) {
 	if !strings.Contains(out, "every node that has slots runs ") {
 		t.Errorf("it says\n%s", out)
 	}
-	if versions := osctl(t, "-N", "all", "version"); strings.Count(versions, "(build second)") < 2 {
-		t.Errorf("not every node was updated:\n%s", versions)
+	for _, node := range nodes(t) {
+		if version := osctl(t, "-N", node, "version"); !regexp.MustCompile(`image +v\S+ \(build second\)\n`).MatchString(version) {
+			t.Errorf("%s was not updated:\n%s", node, version)
+		}
 	}
 	osctl(t, "rollout", "status", "deployment/spread", waitFlag)
 	if nodes := osctl(t, "get", "nodes"); strings.Contains(nodes, "SchedulingDisabled") {
